@@ -1,0 +1,10 @@
+"""Errors that a user can cause and mend."""
+
+
+class UserError(Exception):
+    """A mistake in what the user gave us, told in one sentence.
+
+    The sentence says what is wrong, with which file or value, and what to do. The command line
+    prints it and ends with exit code 2; the napari widgets show it as a notification. Neither
+    shows a traceback.
+    """
