@@ -1,0 +1,145 @@
+"""The root of a brain and its empty images: made, recognised, replaced."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from napari_teramind.brain import layout, multiscale
+from napari_teramind.brain.layout import BIN, Channel, LabelInfo, Placement
+from napari_teramind.errors import UserError
+
+
+def read_root(path: str) -> dict[str, Any]:
+    """Read what a brain says about itself.
+
+    Raises
+    ------
+    UserError
+        If there is nothing at `path`, or something else than a brain.
+    """
+    try:
+        root = zarr.open_group(path, mode="r")
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        # Zarr's own errors are ValueErrors; broken JSON and missing files come as they are.
+        if "://" not in path and not Path(path).exists():
+            raise UserError(f"There is no brain at {path}: check the path.") from error
+        if "://" not in path and (Path(path) / "zarr.json").exists():
+            raise UserError(
+                f"{path} is damaged or not a Zarr group ({error}): copy or make the brain again."
+            ) from error
+        raise UserError(
+            f"{path} is not a Zarr group: choose a brain made by 'teramind import' or"
+            " 'teramind phantom'."
+        ) from error
+    meta = root.attrs.asdict().get("teramind")
+    if not isinstance(meta, dict) or "images" not in meta or "complete" not in meta:
+        raise UserError(
+            f"{path} is Zarr but not a brain: import it with 'teramind import', or choose a brain"
+            " made by it."
+        )
+    if meta.get("format") != layout.FORMAT:
+        raise UserError(
+            f"{path} is a brain of format {meta.get('format')!r}, which this version cannot read:"
+            " update napari-teramind."
+        )
+    return meta
+
+
+def clear_target(path: Path, overwrite: bool) -> None:
+    """Make sure that nothing is at `path`; with `overwrite`, remove a brain (and only a brain).
+
+    Raises
+    ------
+    UserError
+        If something is there and may not be replaced.
+    """
+    if not path.exists():
+        return
+    if not overwrite:
+        raise UserError(f"{path} exists already: choose another name, or allow overwriting.")
+    try:
+        read_root(str(path))
+    except UserError as error:
+        raise UserError(
+            f"{path} exists and is not a brain, so that it is not overwritten: choose another name."
+        ) from error
+    shutil.rmtree(path)
+
+
+def attributes(group: zarr.Group) -> dict[str, Any]:
+    """Return a copy of a group's attributes."""
+    found: dict[str, Any] = group.attrs.asdict()
+    return found
+
+
+def checked_positions(given: Sequence[float] | None, shape: tuple[int, int, int]) -> list[float]:
+    """Return the slices' z positions in micrometers, or raise a ValueError if they do not fit."""
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"a brain has a shape (z, y, x) of positive numbers, not {shape}")
+    if given is None:
+        return [layout.SLICE_SPACING * i for i in range(shape[0])]
+    positions = [float(v) for v in given]
+    if len(positions) != shape[0] or not np.isfinite(positions).all():
+        raise ValueError(f"{len(positions)} slice positions for {shape[0]} slices")
+    if (np.diff(positions) <= 0).any():
+        raise ValueError("slice positions must ascend")
+    return positions
+
+
+def check_panel(genes: Sequence[str], stains: Sequence[Channel]) -> None:
+    """Raise a UserError unless there are genes and stains, each listed once."""
+    for what, names in (("gene", list(genes)), ("stain", [s.name for s in stains])):
+        if not names:
+            raise UserError(f"A brain needs at least one {what}: none was given.")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UserError(f"The {what} {twice[0]!r} is listed twice: list every {what} once.")
+
+
+def create_images(
+    root: zarr.Group,
+    meta: Mapping[str, Any],
+    genes: Sequence[str],
+    stains: Sequence[Channel],
+    labels: Mapping[str, LabelInfo],
+) -> None:
+    """Create the empty pyramids of stains, labels and genes in the root group of a brain."""
+    z, y, x = meta["shape"]
+    positions = meta["slice_positions_um"]
+
+    def place(factor: int) -> Placement:
+        spacing = layout.nominal_spacing(positions)
+        return Placement(meta["pixel_size_um"], factor, spacing, positions[0])
+
+    levels = layout.n_levels(y, x)
+    attributes = multiscale.image_attributes("stains", levels, place(1), stains)
+    group = root.create_group("stains", attributes=attributes)
+    multiscale.create_levels(
+        group, (len(stains), z, y, x), levels, np.uint8, layout.STAIN_CHUNK, layout.STAIN_TILE
+    )
+    if labels:
+        listing = {"ome": {"version": multiscale.VERSION, "labels": list(labels)}}
+        group.create_group("labels", attributes=listing)
+    for name, info in labels.items():
+        attributes = multiscale.image_attributes(name, levels, place(info.factor), None)
+        attributes["ome"]["image-label"] = multiscale.label_attributes(info.properties)
+        shape = (z, layout.ceil_div(y, info.factor), layout.ceil_div(x, info.factor))
+        label = group.create_group(f"labels/{name}", attributes=attributes)
+        multiscale.create_levels(
+            label, shape, levels, np.uint32, layout.STAIN_CHUNK, layout.STAIN_TILE
+        )
+
+    bins = (layout.ceil_div(y, BIN), layout.ceil_div(x, BIN))
+    levels = layout.n_levels(*bins, smallest=8)
+    channels = layout.gene_channels(genes)
+    attributes = multiscale.image_attributes("genes", levels, place(BIN), channels, 1.0)
+    group = root.create_group("genes", attributes=attributes)
+    multiscale.create_levels(
+        group, (len(genes), z, *bins), levels, np.float16, layout.GENE_CHUNK, layout.GENE_TILE
+    )

@@ -1,0 +1,90 @@
+"""Coarser levels: means of stains and genes, majorities of labels; streamed shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import zarr
+
+Reduce = Callable[[np.ndarray], np.ndarray]
+Unit = tuple[int, int, int]
+"""Slice, row and column of a shard."""
+
+# Channels that are halved at a time: bounds the memory of panels with hundreds of genes.
+_CHANNELS = 32
+
+
+def mean_halve(block: np.ndarray) -> np.ndarray:
+    """Halve y and x (the last two axes) by means of 2 x 2 pixels, in the block's own type.
+
+    At an odd edge the mean is over the pixels that exist. Integers are rounded half up.
+    """
+    block = _even(block)
+    a, b, c, d = _corners(block)
+    if np.issubdtype(block.dtype, np.integer):
+        mean: np.ndarray = (a.astype(np.uint32) + b + c + d + np.uint32(2)) >> np.uint32(2)
+    else:
+        mean = (a.astype(np.float32) + b + c + d) / np.float32(4)
+    return mean.astype(block.dtype, copy=False)
+
+
+def majority_halve(block: np.ndarray) -> np.ndarray:
+    """Halve y and x by the most frequent of 2 x 2 labels: no id is invented.
+
+    Of two labels with two pixels each, the one of the upper left pixel wins.
+    """
+    a, b, c, d = _corners(_even(block))
+    first = (a == b) | (a == c) | (a == d)
+    second = (b == c) | (b == d)
+    return np.where(first, a, np.where(second, b, np.where(c == d, c, a)))
+
+
+def _even(block: np.ndarray) -> np.ndarray:
+    pad = [(0, 0)] * (block.ndim - 2) + [(0, side % 2) for side in block.shape[-2:]]
+    return np.pad(block, pad, mode="edge") if any(after for _, after in pad) else block
+
+
+def _corners(block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    return (
+        block[..., ::2, ::2],
+        block[..., ::2, 1::2],
+        block[..., 1::2, ::2],
+        block[..., 1::2, 1::2],
+    )
+
+
+def tile_side(array: zarr.Array[Any]) -> int:
+    """Side in pixels of an array's shards."""
+    assert array.shards is not None
+    return int(array.shards[-1])
+
+
+def coarser_units(units: Iterable[Unit]) -> list[Unit]:
+    """Units of the next level that lie over some units of this one."""
+    return sorted({(z, row // 2, column // 2) for z, row, column in units})
+
+
+def build_unit(
+    source: zarr.Array[Any], target: zarr.Array[Any], unit: Unit, reduce: Reduce
+) -> None:
+    """Make one shard of a level from the level below it and write it once, complete.
+
+    Memory is bounded by one shard of the target and a few channels of its four sources.
+    """
+    z, row, column = unit
+    side = tile_side(target)
+    height, width = target.shape[-2:]
+    y0, x0 = row * side, column * side
+    y1, x1 = min(y0 + side, height), min(x0 + side, width)
+    region = (slice(2 * y0, 2 * y1), slice(2 * x0, 2 * x1))
+    if source.ndim == 3:
+        target[z, y0:y1, x0:x1] = reduce(np.asarray(source[(z, *region)]))
+        return
+    channels = source.shape[0]
+    block = np.empty((channels, y1 - y0, x1 - x0), dtype=target.dtype)
+    for c in range(0, channels, _CHANNELS):
+        group = slice(c, min(c + _CHANNELS, channels))
+        block[group] = reduce(np.asarray(source[(group, z, *region)]))
+    target[:, z, y0:y1, x0:x1] = block

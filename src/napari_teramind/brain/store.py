@@ -1,0 +1,371 @@
+"""Reading a brain: images, gene bins, tables, results; and writing results into it."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+
+from napari_teramind.brain import layout, multiscale, pyramid
+from napari_teramind.brain.foundation import read_root
+from napari_teramind.brain.layout import Placement
+from napari_teramind.brain.multiscale import MultiscaleImage
+from napari_teramind.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Roi = tuple[int, int, int, int]
+Range = tuple[int, int]
+
+
+class Results(Mapping[str, MultiscaleImage]):
+    """The results of one kind in a brain, by name; read anew on every access."""
+
+    def __init__(self, root: zarr.Group, kind: str, path: str) -> None:
+        self._root, self._kind, self._path = root, kind, path
+
+    def _group(self) -> zarr.Group | None:
+        node = self._root.get(self._kind)
+        return node if isinstance(node, zarr.Group) else None
+
+    def __iter__(self) -> Iterator[str]:
+        group = self._group()
+        # Names with a dot in front are being written, or were left by a killed run.
+        names = [] if group is None else [n for n in group.group_keys() if not n.startswith(".")]
+        return iter(sorted(names))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, name: str) -> MultiscaleImage:
+        group = self._group()
+        node = None if group is None or name.startswith(".") else group.get(name)
+        if not isinstance(node, zarr.Group):
+            raise KeyError(name)
+        return MultiscaleImage(node, f"{self._path}/{self._kind}/{name}")
+
+
+class BrainStore:
+    """A brain opened for reading. Make it with `open_brain`.
+
+    Opening reads a few small metadata files; arrays are opened when first used.
+
+    Attributes
+    ----------
+    path : str
+        Path or address of the store.
+    name : str
+        Name of the animal.
+    shape : tuple of int
+        (z, y, x) in slices and full-resolution pixels.
+    pixel_size : float
+        Micrometers per full-resolution pixel.
+    slice_positions : ndarray
+        True z position of every slice in micrometers.
+    source : dict
+        Provenance.
+    """
+
+    def __init__(self, path: str, root: zarr.Group, meta: Mapping[str, Any]) -> None:
+        self.path = path
+        self._root = root
+        self._images: dict[str, str] = dict(meta["images"])
+        self.name: str = meta["name"]
+        z, y, x = meta["shape"]
+        self.shape: tuple[int, int, int] = (z, y, x)
+        self.pixel_size: float = meta["pixel_size_um"]
+        self.slice_positions = np.asarray(meta["slice_positions_um"], dtype=float)
+        self.source: dict[str, Any] = dict(meta.get("source", {}))
+        self.simulations: Mapping[str, MultiscaleImage] = Results(root, "simulations", path)
+        self.attention: Mapping[str, MultiscaleImage] = Results(root, "attention", path)
+
+    def __repr__(self) -> str:
+        z, y, x = self.shape
+        return f"BrainStore({self.path!r}: {self.name}, {z} slices of {y} x {x} px)"
+
+    def _image(self, name: str) -> MultiscaleImage:
+        path = self._images[name]
+        node = self._root.get(path)
+        if not isinstance(node, zarr.Group):
+            raise UserError(f"{self.path} lacks its image {path!r}: copy or make the brain again.")
+        return MultiscaleImage(node, f"{self.path}/{path}")
+
+    @cached_property
+    def stains(self) -> MultiscaleImage:
+        """Stain images, (c, z, y, x) uint8."""
+        return self._image("stains")
+
+    @cached_property
+    def genes(self) -> MultiscaleImage:
+        """Gene bins, (c, z, y, x): counts at level 0, means above."""
+        return self._image("genes")
+
+    @cached_property
+    def labels(self) -> dict[str, MultiscaleImage]:
+        """Label images by name, (z, y, x) uint32."""
+        return {name: self._image(name) for name in self._images if name not in ("stains", "genes")}
+
+    @property
+    def structures(self) -> MultiscaleImage | None:
+        """Atlas structures, or None if the brain has none."""
+        return self.labels.get("structures")
+
+    @property
+    def tissue(self) -> MultiscaleImage | None:
+        """Tissue mask, or None if the brain has none."""
+        return self.labels.get("tissue")
+
+    @property
+    def structure_table(self) -> pd.DataFrame | None:
+        """Structures: id, acronym, name, color_hex, parent_id; None if the brain has none."""
+        if self.structures is None:
+            return None
+        import pandas as pd
+
+        columns = ["id", "acronym", "name", "color_hex", "parent_id"]
+        return pd.DataFrame(self.structures.label_rows).reindex(columns=columns)
+
+    @cached_property
+    def stain_names(self) -> tuple[str, ...]:
+        """Names of the stains."""
+        return tuple(channel.name for channel in self.stains.channels)
+
+    @cached_property
+    def gene_names(self) -> tuple[str, ...]:
+        """Gene symbols in the order of the panel."""
+        return tuple(channel.name for channel in self.genes.channels)
+
+    def check_roi(self, roi: Roi, slices: Range) -> None:
+        """Raise a UserError unless a region lies within the brain and is not empty."""
+        y0, y1, x0, x1 = roi
+        z, height, width = self.shape
+        if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
+            raise UserError(
+                f"The ROI y {y0}-{y1}, x {x0}-{x1} px is not within the brain of {height} x {width}"
+                " px: choose a region inside it."
+            )
+        if not 0 <= slices[0] < slices[1] <= z:
+            raise UserError(
+                f"Slices {slices[0]}-{slices[1]} are not within the brain's {z} slices (0-{z}):"
+                " choose slices inside it."
+            )
+
+    def read_stains(self, roi: Roi, slices: Range) -> np.ndarray:
+        """Read stain images at full resolution.
+
+        Parameters
+        ----------
+        roi : tuple of int
+            (y0, y1, x0, x1), half open, pixels.
+        slices : tuple of int
+            (z0, z1), half open.
+
+        Returns
+        -------
+        ndarray of uint8, (stains, z, y, x)
+
+        Raises
+        ------
+        UserError
+            If the region is not within the brain.
+        """
+        self.check_roi(roi, slices)
+        y0, y1, x0, x1 = roi
+        return np.asarray(self.stains.levels[0][:, slice(*slices), y0:y1, x0:x1])
+
+    def read_genes(
+        self, bins: Roi, slices: Range, genes: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """Read gene counts of any range of bins; beyond the brain there are none.
+
+        Parameters
+        ----------
+        bins : tuple of int
+            (b0, b1, c0, c1), half open, rows and columns of bins; may reach beyond the brain.
+        slices : tuple of int
+            (z0, z1), half open; may reach beyond the brain.
+        genes : sequence of str, optional
+            Genes in the order wanted; the whole panel if not given.
+
+        Returns
+        -------
+        ndarray of float32, (genes, z, y, x)
+
+        Raises
+        ------
+        UserError
+            If a gene is not in the panel.
+        """
+        array = self.genes.levels[0]
+        picked = None if genes is None else layout.check_genes(genes, self.gene_names)
+        ranges = (slices, bins[:2], bins[2:])
+        if any(end < start for start, end in ranges):
+            raise ValueError(f"bins {bins} or slices {slices} end before they begin")
+        count = array.shape[0] if picked is None else len(picked)
+        out = np.zeros((count, *(end - start for start, end in ranges)), dtype=np.float32)
+        inner = [
+            (max(start, 0), min(end, size))
+            for (start, end), size in zip(ranges, array.shape[1:], strict=True)
+        ]
+        if any(end <= start for start, end in inner) or count == 0:
+            return out
+        place = tuple(
+            slice(a - start, b - start) for (a, b), (start, _) in zip(inner, ranges, strict=True)
+        )
+        region = tuple(slice(a, b) for a, b in inner)
+        out[(slice(None), *place)] = _read_channels(array, picked, region)
+        return out
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Read a table that lies beside the images, as ``gene_totals``.
+
+        Raises
+        ------
+        UserError
+            If there is no such table.
+        """
+        import pandas as pd
+
+        layout.check_name(name, "table")
+        try:
+            return pd.read_parquet(f"{self.path}/tables/{name}.parquet")
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.path} has no table {name!r}: see its folder 'tables'."
+            ) from None
+
+    def write_simulation(
+        self,
+        name: str,
+        *,
+        roi: Roi,
+        slices: Range,
+        image: np.ndarray,
+        provenance: Mapping[str, Any],
+        overwrite: bool = False,
+    ) -> str:
+        """Keep a generated image in the brain, lying exactly over what it stands for.
+
+        The result appears at ``simulations/<name>`` complete, in one step, or not at all.
+
+        Parameters
+        ----------
+        name : str
+            Name of the result.
+        roi, slices : tuple of int
+            Region that was generated, pixels and slices, half open.
+        image : ndarray of uint8, (stains, z, y, x)
+        provenance : mapping
+            How it was made; JSON.
+        overwrite : bool
+            Replace a result of that name.
+
+        Returns
+        -------
+        str
+            Path of the result.
+
+        Raises
+        ------
+        UserError
+            If the name is not allowed or taken, or the region not within the brain.
+        """
+        layout.check_name(name, "simulation")
+        self.check_roi(roi, slices)
+        y0, y1, x0, x1 = roi
+        expected = (len(self.stain_names), slices[1] - slices[0], y1 - y0, x1 - x0)
+        if image.shape != expected or image.dtype != np.uint8:
+            raise ValueError(f"image {image.shape} {image.dtype}, expected uint8 of {expected}")
+        folder = Path(self.path) / "simulations"
+        target = folder / name
+        if target.exists() and not overwrite:
+            raise UserError(
+                f"The brain has a simulation {name!r} already: choose another name, or allow"
+                " overwriting."
+            )
+        root = zarr.open_group(self.path, mode="r+")
+        root.require_group("simulations")
+        partial = folder / f".{uuid.uuid4().hex}"
+        try:
+            self._fill_result(root, partial.name, name, roi, slices, image, provenance)
+            if target.exists():
+                shutil.rmtree(target)
+            partial.rename(target)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return str(target)
+
+    def _fill_result(
+        self,
+        root: zarr.Group,
+        key: str,
+        name: str,
+        roi: Roi,
+        slices: Range,
+        image: np.ndarray,
+        provenance: Mapping[str, Any],
+    ) -> None:
+        # The brain's own nominal grid, so that the result lies over its slices.
+        z_scale, z_origin = self.stains.scale()[1], self.stains.translation()[1]
+        placement = Placement(
+            self.pixel_size, 1, z_scale, z_origin + slices[0] * z_scale, (roi[0], roi[2])
+        )
+        levels = layout.n_levels(*image.shape[-2:])
+        attributes = multiscale.image_attributes(name, levels, placement, self.stains.channels)
+        attributes["teramind"] = {
+            "complete": True,
+            "roi": list(roi),
+            "slices": list(slices),
+            "provenance": dict(provenance),
+        }
+        group = root.create_group(f"simulations/{key}", attributes=attributes)
+        arrays = multiscale.create_levels(
+            group, image.shape, levels, np.uint8, layout.STAIN_CHUNK, layout.STAIN_TILE
+        )
+        for z in range(image.shape[1]):
+            arrays[0][:, z] = image[:, z]
+            reduced = image[:, z]
+            for array in arrays[1:]:
+                reduced = pyramid.mean_halve(reduced)
+                array[:, z] = reduced
+
+
+def open_brain(path: str | Path) -> BrainStore:
+    """Open a brain for reading, local or remote.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder, or an address that fsspec understands (``https://...``, ``s3://...``).
+
+    Raises
+    ------
+    UserError
+        If there is no brain, or its making was not finished.
+    """
+    path = str(path)
+    meta = read_root(path)
+    if not meta["complete"]:
+        raise UserError(
+            f"{path} is only half made: its making was interrupted; make it again, overwriting it."
+        )
+    return BrainStore(path, zarr.open_group(path, mode="r"), meta)
+
+
+def _read_channels(
+    array: zarr.Array[Any], picked: Sequence[int] | None, region: tuple[slice, ...]
+) -> np.ndarray:
+    if picked is None:
+        return np.asarray(array[(slice(None), *region)])
+    # Orthogonal selection wants ascending indices, each once.
+    unique, order = np.unique(np.asarray(picked, dtype=int), return_inverse=True)
+    block = np.asarray(array.get_orthogonal_selection((unique, *region)))
+    return block[order]

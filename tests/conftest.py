@@ -1,0 +1,75 @@
+"""What tests of every room share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from napari_teramind.brain import BrainStore
+
+TINY_GENES = (
+    "Slc17a7", "Slc17a6", "Gad1", "Gad2", "Th", "Nr4a2",
+    "Aqp4", "Gja1", "Mog", "Sox10", "Cldn5", "Pvalb",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def teramind_data() -> Path:
+    """Folder of the real data; tests that need it are skipped where TERAMIND_DATA is not set."""
+    value = os.environ.get("TERAMIND_DATA")
+    if not value:
+        pytest.skip("TERAMIND_DATA is not set")
+    folder = Path(value).resolve()
+    if not folder.is_dir():
+        pytest.fail(f"TERAMIND_DATA names {folder}, which is not a folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_arrays() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Stains (2, 4, 256, 384) uint8, genes (12, 4, 16, 24) and structures (4, 16, 24) at random."""
+    rng = np.random.default_rng(20)
+    stains = rng.integers(0, 256, (2, 4, 256, 384), dtype=np.uint8)
+    genes = rng.poisson(0.7, (len(TINY_GENES), 4, 16, 24))
+    structures = np.zeros((4, 16, 24), np.uint32)
+    structures[:, 2:14, 2:12] = 672
+    structures[:, 2:14, 12:22] = 549
+    return stains, genes, structures
+
+
+@pytest.fixture(scope="session")
+def tiny_brain(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_arrays: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> BrainStore:
+    """Open the brain made of `tiny_arrays`. It is shared: write into a copy of it."""
+    from napari_teramind.brain import BrainWriter, LabelInfo
+
+    stains, genes, structures = tiny_arrays
+    columns = ("id", "acronym", "name", "color_hex", "parent_id")
+    structures_rows = (
+        (997, "root", "root", "FFFFFF", None),
+        (672, "CP", "Caudoputamen", "98D6F9", 997),
+        (549, "TH", "Thalamus", "FF7080", 997),
+    )
+    rows = [dict(zip(columns, row, strict=True)) for row in structures_rows]
+    writer = BrainWriter.create(
+        tmp_path_factory.mktemp("brains") / "tiny.zarr",
+        name="tiny",
+        shape=(4, 256, 384),
+        genes=TINY_GENES,
+        slice_positions=[0.0, 100.0, 200.0, 320.0],
+        labels={"structures": LabelInfo(16, rows), "tissue": LabelInfo(16)},
+        source={"made by": "the tests"},
+    )
+    for z in range(4):
+        writer.write_stains(z, 0, 0, stains[:, z])
+        writer.write_genes(z, 0, 0, genes[:, z])
+        writer.write_label("structures", z, structures[z])
+        writer.write_label("tissue", z, (structures[z] > 0).astype(np.uint32))
+    return writer.finish()
