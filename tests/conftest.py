@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
+    from napari_teramind.model import TeraMind
+
+PARITY = Path(__file__).parent / "data" / "parity"
 
 TINY_GENES = (
     "Slc17a7", "Slc17a6", "Gad1", "Gad2", "Th", "Nr4a2",
@@ -73,3 +78,51 @@ def tiny_brain(
         writer.write_label("structures", z, structures[z])
         writer.write_label("tissue", z, (structures[z] > 0).astype(np.uint32))
     return writer.finish()
+
+
+@pytest.fixture
+def brain_copy(tiny_brain: BrainStore, tmp_path: Path) -> Path:
+    """Folder of a copy of the tiny brain, the test's own to write into."""
+    return Path(shutil.copytree(tiny_brain.path, tmp_path / "brain.zarr"))
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint() -> Path:
+    """A network of 12 genes that it does not name, under the published parameter names."""
+    return PARITY / "tiny.weights.safetensors"
+
+
+@pytest.fixture(scope="session")
+def parity() -> dict[str, Any]:
+    """Tensors of the published implementation (see tests/data/parity/README.md)."""
+    from safetensors.torch import load_file
+
+    return load_file(PARITY / "tiny.io.safetensors")
+
+
+@pytest.fixture(scope="session")
+def published() -> TeraMind:
+    """Load the network of the parity set."""
+    from napari_teramind.model import load_model
+
+    return load_model(PARITY / "tiny.weights.safetensors")
+
+
+@pytest.fixture(scope="session")
+def make_network() -> Callable[..., TeraMind]:
+    """Make small networks without zero weights, which would hide what does not reach the output."""
+    import torch
+
+    from napari_teramind.model import ModelConfig, TeraMind
+
+    def make(seed: int = 0, **settings: Any) -> TeraMind:
+        values = {"genes": 4, "channels": 4, "time_channels": 16, **settings}
+        model = TeraMind(ModelConfig(gene_channels=(8, 6, 4), **values)).eval()
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                fan = parameter[0].numel() if parameter.ndim > 1 else 4
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / fan**0.5)
+        return model
+
+    return make
