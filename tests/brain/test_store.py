@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,9 +132,27 @@ def test_counts_beyond_2048_are_kept_exactly(tmp_path):
     brain = open_brain(path)
     assert [level.dtype for level in brain.genes.levels] == [np.float32] * len(brain.genes.levels)
     assert np.array_equal(brain.read_genes((0, 4, 0, 4), (0, 2)), np.stack([first, second], 1))
-    assert sorted(p.name for p in (path / "genes").iterdir() if p.is_dir()) == [
-        str(i) for i in range(len(brain.genes.levels))
-    ]
+    assert sorted(p.name for p in path.iterdir() if p.is_dir()) == ["genes", "stains", "tables"]
+
+
+@pytest.mark.parametrize("killed", ["while copying", "between renames", "before cleaning up"])
+def test_a_promotion_that_was_killed_is_settled_by_resuming(tmp_path, killed):
+    path = tmp_path / "b.zarr"
+    counts = np.full((1, 4, 4), 7)
+    writer = BrainWriter.create(path, name="b", shape=(2, 64, 64), genes=["Alb"])
+    writer.write_genes(0, 0, 0, counts)
+    genes, new, old = path / "genes", path / "genes.float32", path / "genes.float16"
+    shutil.copytree(genes, new)
+    if killed == "while copying":
+        shutil.rmtree(new / "0" / "c")
+    else:
+        genes.rename(old)
+    if killed == "before cleaning up":
+        new.rename(genes)
+    with BrainWriter.resume(path) as writer:
+        writer.write_genes(1, 0, 0, counts * 1000)
+    assert open_brain(path).read_genes((0, 4, 0, 4), (0, 2)).sum() == 16 * 7 * 1001
+    assert sorted(p.name for p in path.iterdir() if p.is_dir()) == ["genes", "stains", "tables"]
 
 
 def test_existing_things_are_not_replaced_unless_they_are_brains(tmp_path):

@@ -28,7 +28,7 @@ SLICE_SPACING = 100.0
 
 # Measured: benchmarks/chunks.py, results in benchmarks/results/chunks.json.
 STAIN_CHUNK, STAIN_TILE = 512, 4096
-GENE_CHUNK, GENE_TILE = 64, 256
+GENE_CHUNK, GENE_TILE = 256, 256
 
 # Full-resolution side below which no further level is made; 3D views show the coarsest level.
 _COARSEST = 512

@@ -17,17 +17,21 @@ _CHANNELS = 32
 
 
 def mean_halve(block: np.ndarray) -> np.ndarray:
-    """Halve y and x (the last two axes) by means of 2 x 2 pixels, in the block's own type.
+    """Halve y and x (the last two axes) of uint8 or float by means of 2 x 2 pixels.
 
     At an odd edge the mean is over the pixels that exist. Integers are rounded half up.
     """
-    block = _even(block)
-    a, b, c, d = _corners(block)
-    if np.issubdtype(block.dtype, np.integer):
-        mean: np.ndarray = (a.astype(np.uint32) + b + c + d + np.uint32(2)) >> np.uint32(2)
+    wide = np.uint16 if block.dtype == np.uint8 else np.float32
+    a, b, c, d = _corners(_even(block))
+    total: np.ndarray = np.add(a, b, dtype=wide)
+    total += c
+    total += d
+    if wide is np.uint16:
+        total += 2
+        total >>= 2
     else:
-        mean = (a.astype(np.float32) + b + c + d) / np.float32(4)
-    return mean.astype(block.dtype, copy=False)
+        total /= 4
+    return total.astype(block.dtype, copy=False)
 
 
 def majority_halve(block: np.ndarray) -> np.ndarray:
@@ -59,6 +63,14 @@ def tile_side(array: zarr.Array[Any]) -> int:
     """Side in pixels of an array's shards."""
     assert array.shards is not None
     return int(array.shards[-1])
+
+
+def unit_region(array: zarr.Array[Any], unit: Unit) -> tuple[Any, ...]:
+    """Index of a shard in an array (c, z, y, x) or (z, y, x), all channels."""
+    side = tile_side(array)
+    z, row, column = unit
+    place = (z, slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side))
+    return (slice(None), *place) if array.ndim == 4 else place
 
 
 def coarser_units(units: Iterable[Unit]) -> list[Unit]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import zarr
 
-from napari_teramind.brain import foundation, layout, multiscale, pyramid
+from napari_teramind.brain import foundation, layout, multiscale, promotion, pyramid
 from napari_teramind.brain.layout import Channel, LabelInfo
 from napari_teramind.brain.ledger import Entry, Ledger, checksum
 from napari_teramind.brain.pyramid import Unit
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 Report = Callable[[str, int, int], None]
 """Progress callback: message, how many are done, how many there are."""
-
-_LARGEST_FLOAT16_COUNT = 2048
 
 
 class BrainWriter:
@@ -167,14 +164,17 @@ class BrainWriter:
         meta = foundation.read_root(str(path))
         if meta["complete"]:
             raise UserError(f"{path} is complete: there is nothing to resume.")
+        promotion.settle(path, meta["images"]["genes"])
         writer = cls(path, zarr.open_group(str(path), mode="r+"), report)
         kept = [entry for entry in writer._ledger.read() if writer._recover(entry)]
         writer._ledger.rewrite(kept)
         return writer
 
     def _recover(self, entry: Entry) -> bool:
-        region = self._region(entry.image, entry.unit)
-        block = np.asarray(self._array(entry.image)[region])
+        array = self._array(entry.image)
+        block = np.asarray(array[pyramid.unit_region(array, entry.unit)])
+        if entry.image == "genes":
+            block = block.astype(np.float32)
         if checksum(block) != entry.crc32 or entry.unit in self._written[entry.image]:
             return False
         self._written[entry.image].add(entry.unit)
@@ -222,10 +222,11 @@ class BrainWriter:
         """
         if not np.isfinite(counts).all() or (counts < 0).any():
             raise ValueError("gene counts are finite and not negative")
-        array = self._array("genes")
-        if array.dtype == np.float16 and not _fits_float16(counts):
-            self._promote_genes()
-        self._write("genes", z, y, x, counts.astype(self._array("genes").dtype))
+        narrow = self._array("genes").dtype == np.float16
+        if narrow and not promotion.fits_float16(counts):
+            image = self._meta["images"]["genes"]
+            promotion.promote(self.path, self._root, image, sorted(self._written["genes"]))
+        self._write("genes", z, y, x, counts.astype(np.float32))
 
     def write_label(self, name: str, z: int, image: np.ndarray, y: int = 0, x: int = 0) -> None:
         """Write a slice of a label image, or whole tiles of it.
@@ -305,13 +306,6 @@ class BrainWriter:
         assert isinstance(node, zarr.Array)
         return node
 
-    def _region(self, image: str, unit: Unit) -> tuple[Any, ...]:
-        array = self._array(image)
-        side = pyramid.tile_side(array)
-        z, row, column = unit
-        place = (z, slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side))
-        return (slice(None), *place) if array.ndim == 4 else place
-
     def _write(self, image: str, z: int, y: int, x: int, block: np.ndarray) -> None:
         array = self._array(image)
         side = pyramid.tile_side(array)
@@ -322,7 +316,7 @@ class BrainWriter:
             if unit in self._written[image]:
                 raise ValueError(f"tile {unit} of {image} was already written")
             tile = block[..., y0 - y : y1 - y, x0 - x : x1 - x]
-            array[(slice(None),) * (array.ndim - 3) + (z, slice(y0, y1), slice(x0, x1))] = tile
+            array[pyramid.unit_region(array, unit)] = tile
             self._ledger.append(image, unit, checksum(tile))
             self._written[image].add(unit)
             if image == "genes":
@@ -331,29 +325,6 @@ class BrainWriter:
     def _count(self, block: np.ndarray, z: int) -> None:
         self._totals[:, z] += block.sum(axis=(1, 2), dtype=np.float64)
         np.maximum(self._maxima, block.max(axis=(1, 2), initial=0), out=self._maxima)
-
-    def _promote_genes(self) -> None:
-        """Put a float32 gene volume in place of the float16 one, shard by shard."""
-        group = self._group("genes")
-        folder = self.path / self._meta["images"]["genes"]
-        for level in range(self._levels("genes")):
-            old = self._array("genes", level)
-            path = f"{level}.float32"
-            shutil.rmtree(folder / path, ignore_errors=True)
-            new = multiscale.create_level(
-                group, path, old.shape, np.float32, layout.GENE_CHUNK, layout.GENE_TILE
-            )
-            for unit in sorted(self._written["genes"]) if level == 0 else ():
-                region = self._region("genes", unit)
-                new[region] = old[region]
-            shutil.rmtree(folder / str(level))
-            (folder / path).rename(folder / str(level))
-        # Checksums are of the bytes as stored, which are others now.
-        entries = [e for e in self._ledger.read() if e.image != "genes"]
-        for unit in sorted(self._written["genes"]):
-            block = np.asarray(self._array("genes")[self._region("genes", unit)])
-            entries.append(Entry("genes", unit, checksum(block)))
-        self._ledger.rewrite(entries)
 
     def _levels(self, image: str) -> int:
         return len(multiscale.MultiscaleImage(self._group(image), image).levels)
@@ -380,12 +351,6 @@ class BrainWriter:
         channels = layout.gene_channels(self.genes, self._maxima.tolist())
         ome["omero"] = {"channels": multiscale.omero_channels(channels, 1.0)}
         group.attrs["ome"] = ome
-
-
-def _fits_float16(counts: np.ndarray) -> bool:
-    if counts.size == 0 or counts.max() > _LARGEST_FLOAT16_COUNT:
-        return bool(counts.size == 0)
-    return bool((counts.astype(np.float16) == counts).all())
 
 
 def _check_block(
