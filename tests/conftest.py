@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
     from napari_teramind.model import TeraMind
 
+# One thread a process, set before torch is imported: on small arrays more are no faster, and they
+# wait for one another as soon as the cores are shared with other tests or jobs.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 PARITY = Path(__file__).parent / "data" / "parity"
 
 TINY_GENES = (

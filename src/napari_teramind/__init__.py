@@ -45,7 +45,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """This package as a module on which ``simulate`` is always the function.
+    """The package as a module on which ``simulate`` is always the function.
 
     The import system sets every submodule as an attribute of its package, so that the first import
     of anything in ``napari_teramind.simulate`` would replace the public function of that name by
