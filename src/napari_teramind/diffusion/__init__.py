@@ -1,0 +1,1 @@
+"""Noise schedule, samplers and noise fields, as short functions in the papers' notation."""

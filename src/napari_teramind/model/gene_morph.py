@@ -1,0 +1,266 @@
+"""Gene-morph UNet: residual blocks, gene-morph attention, encoder and decoder of one patch.
+
+Activations are (B, y, x, M, C) throughout; B counts patches (DESIGN section 2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_teramind.model.config import ModelConfig
+from napari_teramind.model.layers import MLP, RMSNorm, SliceConv, downsample, upsample
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoid of width C (cosines first, period 10000), then Linear, SiLU, Linear."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.pairs = config.channels // 2
+        self.fc1 = nn.Linear(config.channels, config.time_channels)
+        self.fc2 = nn.Linear(config.time_channels, config.time_channels)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Embed times t (B,) on the 0..999 scale as (B, time_channels)."""
+        steps = torch.arange(self.pairs, device=t.device, dtype=torch.float32)
+        angles = t.float()[:, None] * torch.exp(-math.log(10000.0) / self.pairs * steps)
+        wave = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.fc1.weight.dtype)
+        out: Tensor = self.fc2(F.silu(self.fc1(wave)))
+        return out
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, conv; norm modulated by time, SiLU, dropout, conv; plus a skip.
+
+    Parameters
+    ----------
+    channels_in, channels_out
+        Channels before and after.
+    resample
+        Applied after the first norm and SiLU and on the skip path: the 2x pooling or upsampling of
+        down and up blocks.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        channels_in: int,
+        channels_out: int,
+        resample: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        slices = config.image_slices
+        self.resample = resample
+        self.norm1 = RMSNorm(channels_in)
+        self.conv1 = SliceConv(channels_in, channels_out, (3, 3, 3), slices)
+        self.time = nn.Linear(config.time_channels, 2 * channels_out)
+        self.norm2 = RMSNorm(channels_out)
+        self.dropout = nn.Dropout(config.dropout)
+        self.conv2 = SliceConv(channels_out, channels_out, (3, 3, 3), slices, zero_init=True)
+        self.skip = (
+            SliceConv(channels_in, channels_out, (1, 1, 1), slices)
+            if channels_in != channels_out
+            else None
+        )
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Map x (B, y, x, M, C) and SiLU of the time embedding (B, E) to (B, y', x', M, C')."""
+        h = F.silu(self.norm1(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = self.conv1(h)
+        scale, shift = self.time(time)[:, None, None, None].chunk(2, dim=-1)
+        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        h = self.conv2(self.dropout(F.silu(h)))
+        out: Tensor = h + (x if self.skip is None else self.skip(x))
+        return out
+
+
+class GeneMorphAttention(nn.Module):
+    """Tissue positions attend to the gene embedding inside four windows (Eq. 2).
+
+    SiLU-Linear of the gene feature gives shift, scale, gate, embedding, shift', scale', gate'.
+    Key and value both come from the embedding, as in the published weights (Eq. 2 writes the key
+    from the image).
+    """
+
+    def __init__(self, channels: int, gene_channels: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(gene_channels, 7 * channels)
+        self.norm1 = RMSNorm(channels)
+        self.norm2 = RMSNorm(channels)
+        self.q = nn.Linear(channels, channels)
+        self.k = nn.Linear(channels, channels)
+        self.v = nn.Linear(channels, channels)
+        self.q_norm = RMSNorm(channels)
+        self.k_norm = RMSNorm(channels)
+        self.proj = nn.Linear(channels, channels)
+        self.mlp = MLP(channels)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, m: Tensor, feature: Tensor) -> Tensor:
+        """Update m (B, y, x, M, C) with the gene feature (B, y, x, M, F) at the same positions."""
+        parts = self.modulation(F.silu(feature)).chunk(7, dim=-1)
+        shift, scale, gate, embedding, shift2, scale2, gate2 = parts
+        q = self.q_norm(self.q(torch.addcmul(shift, self.norm1(m), 1 + scale)))
+        k = self.k_norm(self.k(embedding))
+        v = self.v(embedding)
+        attended = _merge_windows(
+            F.scaled_dot_product_attention(
+                _split_windows(q), _split_windows(k), _split_windows(v), scale=1 / q.shape[-1]
+            ),
+            m.shape,
+        )
+        m = torch.addcmul(m, gate, self.proj(attended))
+        return torch.addcmul(m, gate2, self.mlp(torch.addcmul(shift2, self.norm2(m), 1 + scale2)))
+
+
+def _split_windows(x: Tensor) -> Tensor:
+    """Cut (B, y, x, M, C) into 2 x 2 windows: (4 B, 1 head, positions, C)."""
+    batch, height, width, slices, channels = x.shape
+    x = x.view(batch, 2, height // 2, 2, width // 2, slices, channels)
+    return x.transpose(2, 3).reshape(4 * batch, 1, -1, channels)
+
+
+def _merge_windows(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Undo :func:`_split_windows` for a target shape (B, y, x, M, C)."""
+    batch, height, width, slices, channels = shape
+    x = x.view(batch, 2, 2, height // 2, width // 2, slices, channels)
+    return x.transpose(2, 3).reshape(batch, height, width, slices, channels)
+
+
+class EncoderBlock(nn.Module):
+    """One skip's worth of encoder: a residual block, attention where the level has it."""
+
+    def __init__(self, res: ResidualBlock, attn: GeneMorphAttention | None, level: int) -> None:
+        super().__init__()
+        self.res = res
+        self.attn = attn
+        self.level = level
+
+    def forward(self, x: Tensor, features: Sequence[Tensor], time: Tensor) -> Tensor:
+        """Advance x; ``features[level]`` is the upsampled gene feature of a UNet level."""
+        if self.res.resample is not None:
+            out: Tensor = self.res(x, time)
+            return out
+        feature = features[self.level]
+        x = self.res(torch.cat([x, feature], dim=-1), time)
+        return x if self.attn is None else self.attn(x, feature)
+
+
+class DecoderBlock(nn.Module):
+    """A residual block on (h, skip, feature); attention and an up block where the level has one."""
+
+    def __init__(
+        self,
+        res: ResidualBlock,
+        attn: GeneMorphAttention | None,
+        up: ResidualBlock | None,
+        level: int,
+    ) -> None:
+        super().__init__()
+        self.res = res
+        self.attn = attn
+        self.up = up
+        self.level = level
+
+    def forward(self, x: Tensor, skip: Tensor, features: Sequence[Tensor], time: Tensor) -> Tensor:
+        """Advance x with one skip; see :class:`EncoderBlock` for ``features``."""
+        feature = features[self.level]
+        x = self.res(torch.cat([x, skip, feature], dim=-1), time)
+        if self.attn is not None:
+            x = self.attn(x, feature)
+        return x if self.up is None else self.up(x, time)
+
+
+class GeneMorphUNet(nn.Module):
+    """The UNet's parts; :mod:`~napari_teramind.model.network` joins them over a field."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        c = config
+        slices = c.image_slices
+        widths = [c.channels * m for m in c.multipliers]
+        top = len(widths) - 1
+        # Gene feature f(top - i) conditions UNet level i.
+        gene_widths = [(c.genes, *c.gene_channels)[top - i] for i in range(len(widths))]
+
+        def attention(level: int) -> GeneMorphAttention | None:
+            if level != c.attention_level:
+                return None
+            return GeneMorphAttention(widths[level], gene_widths[level])
+
+        self.time_embed = TimeEmbedding(c)
+        self.entry = SliceConv(c.stains, c.channels, (1, 3, 3), slices)
+        self.encoder = nn.ModuleList()
+        skips = [c.channels]
+        width = c.channels
+        for level, out in enumerate(widths):
+            if level:
+                down = ResidualBlock(c, width, width, downsample)
+                self.encoder.append(EncoderBlock(down, None, level))
+                skips.append(width)
+            for _ in range(c.res_blocks):
+                res = ResidualBlock(c, width + gene_widths[level], out)
+                self.encoder.append(EncoderBlock(res, attention(level), level))
+                width = out
+                skips.append(width)
+
+        self.middle1 = ResidualBlock(c, width + gene_widths[top], width)
+        self.middle_attn = GeneMorphAttention(width, gene_widths[top])
+        self.middle2 = ResidualBlock(c, width, width)
+
+        self.decoder = nn.ModuleList()
+        for level, out in reversed(list(enumerate(widths))):
+            for block in range(c.res_blocks + 1):
+                res = ResidualBlock(c, width + skips.pop() + gene_widths[level], out)
+                last = block == c.res_blocks and level > 0
+                up = ResidualBlock(c, out, out, upsample) if last else None
+                self.decoder.append(DecoderBlock(res, attention(level), up, level))
+                width = out
+        self.exit_norm = RMSNorm(width)
+        self.exit = SliceConv(width, c.stains, (1, 3, 3), slices, zero_init=True)
+
+    def encode(
+        self, x: Tensor, features: Sequence[Tensor], time: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Run encoder and middle.
+
+        Parameters
+        ----------
+        x
+            (B, p, p, M, stains).
+        features
+            Upsampled gene feature of every UNet level, finest first: (B, p/2^i, p/2^i, M, F_i).
+        time
+            SiLU of the time embedding, (B, E).
+
+        Returns
+        -------
+        tuple
+            The middle's output (B, p/8, p/8, M, 8 C) and all skips, in the order they were made.
+        """
+        h = self.entry(x)
+        skips = [h]
+        for block in self.encoder:
+            h = block(h, features, time)
+            skips.append(h)
+        h = self.middle1(torch.cat([h, features[-1]], dim=-1), time)
+        h = self.middle2(self.middle_attn(h, features[-1]), time)
+        return h, skips
+
+    def decode(
+        self, h: Tensor, skips: Sequence[Tensor], features: Sequence[Tensor], time: Tensor
+    ) -> Tensor:
+        """Run decoder and exit; returns (B, p, p, M, stains)."""
+        remaining = list(skips)
+        for block in self.decoder:
+            h = block(h, remaining.pop(), features, time)
+        out: Tensor = self.exit(F.silu(self.exit_norm(h)))
+        return out
