@@ -1,0 +1,99 @@
+"""Atlases of the BrainGlobe initiative, through ``brainglobe-atlasapi``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_teramind.atlas.structures import Structure, StructureTable
+from napari_teramind.atlas.volume import Atlas
+from napari_teramind.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# BrainGlobe's word for the axes front to back, top to bottom, left to right: the letters name the
+# face of the brain in which the axis starts.
+_ORIENTATION = "asl"
+
+
+def load_brainglobe(name: str) -> Atlas:
+    """Load an atlas by BrainGlobe's name, such as ``"allen_mouse_25um"``.
+
+    BrainGlobe downloads the atlas on first use and keeps it in the user's own folder.
+
+    Raises
+    ------
+    UserError
+        When ``brainglobe-atlasapi`` is not installed, or has no atlas of that name.
+    """
+    try:
+        from brainglobe_atlasapi import BrainGlobeAtlas
+    except ImportError as error:
+        raise UserError(
+            f"The atlas {name!r} comes from BrainGlobe; install it with "
+            "pip install brainglobe-atlasapi, or give the path of an annotation volume."
+        ) from error
+    try:
+        atlas = BrainGlobeAtlas(name, check_latest=False)
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(
+            f"BrainGlobe could not provide the atlas {name!r} ({error}); "
+            "check the name in its list and the network connection."
+        ) from error
+    return from_brainglobe(atlas)
+
+
+def from_brainglobe(atlas: Any) -> Atlas:
+    """Turn a ``BrainGlobeAtlas`` that the user has already loaded into an `Atlas`.
+
+    The annotation is turned to the axes (front to back, top to bottom, left to right), whatever
+    orientation it is stored in.
+    """
+    annotation = np.asarray(atlas.annotation)
+    resolution = tuple(float(r) for r in atlas.resolution)
+    orientation = str(atlas.orientation)
+    annotation, resolution = _reorient(annotation, resolution, orientation)
+    table = structures_from_brainglobe(atlas.structures, str(atlas.atlas_name))
+    return Atlas(
+        str(atlas.atlas_name),
+        annotation,
+        (resolution[0], resolution[1], resolution[2]),
+        table,
+    )
+
+
+def structures_from_brainglobe(
+    structures: Mapping[Any, Mapping[str, Any]], origin: str
+) -> StructureTable:
+    """Build the table from BrainGlobe's dictionary of structures."""
+    rows = []
+    # The dictionary can be keyed by id and acronym alike; a structure must come out once.
+    for entry in {int(s["id"]): s for s in structures.values()}.values():
+        path = [int(i) for i in entry["structure_id_path"]]
+        red, green, blue = (int(c) for c in entry["rgb_triplet"])
+        rows.append(
+            Structure(
+                id=int(entry["id"]),
+                acronym=str(entry["acronym"]),
+                name=str(entry["name"]),
+                color_hex=f"{red:02X}{green:02X}{blue:02X}",
+                parent_id=path[-2] if len(path) > 1 else None,
+            )
+        )
+    return StructureTable(rows, origin)
+
+
+def _reorient(
+    volume: np.ndarray[Any, Any], resolution: tuple[float, ...], orientation: str
+) -> tuple[np.ndarray[Any, Any], tuple[float, ...]]:
+    opposite = {"a": "p", "p": "a", "s": "i", "i": "s", "l": "r", "r": "l"}
+    order, flips = [], []
+    for letter in _ORIENTATION:
+        axis = next(
+            k for k, stored in enumerate(orientation) if stored in (letter, opposite[letter])
+        )
+        order.append(axis)
+        flips.append(slice(None, None, None if orientation[axis] == letter else -1))
+    return volume.transpose(order)[tuple(flips)], tuple(resolution[k] for k in order)
