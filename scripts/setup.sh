@@ -99,8 +99,8 @@ install_packages() {
     for group in "$@"; do groups+=(--group "$group"); done
     echo "setup: installing packages (some minutes the first time)"
     # Dependency groups need pip 25.1.
-    "$python" -m pip install -q --disable-pip-version-check -c constraints.txt pip
-    "$python" -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[all]" "${groups[@]}"
+    "$python" -m pip install -qq --disable-pip-version-check -c constraints.txt pip
+    "$python" -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[all]" "${groups[@]}"
 }
 
 [ $# -gt 0 ] || set -- dev

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_teramind.brain import open_brain
     from napari_teramind.model import load_model
-    from napari_teramind.simulate import sample, simulate
+    from napari_teramind.simulate.roi import simulate
+    from napari_teramind.simulate.sample import sample
 
 __all__ = ["__version__", "load_model", "open_brain", "sample", "simulate"]
 

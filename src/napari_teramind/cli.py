@@ -36,6 +36,10 @@ Overwrite = Annotated[bool, Option("--overwrite", help="Replace what is there al
 Json = Annotated[bool, Option("--json", help="Tell events as JSON, one a line.")]
 Seed = Annotated[int, Option(min=0, help="The same seed gives the same result.")]
 
+Panel = Annotated[
+    str | None,
+    Option(help="Panel of genes: a CSV with a column 'gene', or a brain that has it."),
+]
 Device = Annotated[str, Option(help="auto, cpu, cuda or mps.")]
 
 
@@ -149,9 +153,7 @@ def merscope(
     slice_spacing: Annotated[
         float | None, Option(help="Distance of slices in um.", show_default=False)
     ] = None,
-    genes: Annotated[
-        Path | None, Option(help="CSV with a column 'gene': take these only.", show_default=False)
-    ] = None,
+    genes: Panel = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -206,8 +208,8 @@ def phantom(
     ] = "S",
     seed: Seed = 0,
     atlas: Annotated[
-        Path | None,
-        Option(help="Annotation volume to build on instead of our own.", show_default=False),
+        str | None,
+        Option(help="Annotation volume, or BrainGlobe's name of an atlas, to build on."),
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -246,10 +248,7 @@ def train(
         Literal["epsilon", "v"],
         Option(help="What the network predicts: the noise, as published, or the velocity."),
     ] = "v",
-    genes: Annotated[
-        Path | None,
-        Option(help="CSV with a column 'gene': the panel; all common genes if not given."),
-    ] = None,
+    genes: Panel = None,
     crop: Annotated[
         int | None, Option(help="Side of a training crop in px; 256, or 128 for patches of 32.")
     ] = None,
@@ -295,10 +294,7 @@ def simulate(
     name: Annotated[
         str | None, Option(help="Name of the result in the brain; made up if not given.")
     ] = None,
-    genes: Annotated[
-        Path | None,
-        Option(help="CSV with a column 'gene': panel of a checkpoint that holds no gene names."),
-    ] = None,
+    genes: Panel = None,
     seed: Seed = 0,
     steps: Annotated[int, Option(min=1, max=1000, help="Diffusion steps; published: 15.")] = 15,
     sampler: Annotated[Literal["ddim"], Option(help="How a step is taken.")] = "ddim",
@@ -332,10 +328,7 @@ def convert(
     context: typer.Context,
     source: Annotated[Path, Argument(help="Published Lightning .ckpt.", show_default=False)],
     out: Out,
-    genes: Annotated[
-        Path | None,
-        Option(help="CSV with a column 'gene': the panel, in order.", show_default=False),
-    ] = None,
+    genes: Panel = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:

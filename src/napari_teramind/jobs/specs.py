@@ -33,6 +33,11 @@ def _location_from_base(location: str, info: ValidationInfo) -> str:
     return location if "://" in location else str(_from_base(Path(location), info))
 
 
+def _atlas_from_base(atlas: str, info: ValidationInfo) -> str:
+    is_name = not any(character in atlas for character in "/\\.")
+    return atlas if is_name else str(_from_base(Path(atlas), info))
+
+
 JobPath = Annotated[Path, AfterValidator(_from_base)]
 Location = Annotated[str, Field(min_length=1), AfterValidator(_location_from_base)]
 """A path, or the address of a remote store."""
@@ -57,7 +62,7 @@ class ImportMerscopeSpec(_Spec):
     project: Literal["max", "mean"] = "max"
     percentiles: tuple[Fraction, Fraction] = (0.1, 99.9)
     slice_spacing: Annotated[float, Field(gt=0)] | None = None
-    genes: JobPath | None = None
+    genes: Location | None = None
     overwrite: bool = False
 
 
@@ -80,7 +85,7 @@ class PhantomSpec(_Spec):
     animal: Literal["main", "supp_m", "supp_f"] = "main"
     size: Literal["XS", "S", "M", "L"] = "S"
     seed: Annotated[int, Field(ge=0)] = 0
-    atlas: JobPath | None = None
+    atlas: Annotated[str, AfterValidator(_atlas_from_base)] | None = None
     overwrite: bool = False
 
 
@@ -95,7 +100,7 @@ class TrainSpec(_Spec):
     """A network is fitted to brains.
 
     Fields and defaults are those of :class:`napari_teramind.training.TrainConfig`, but for
-    ``genes``, which names a file here.
+    ``genes``, which is a panel as everywhere here: a file that lists genes, or a brain.
     """
 
     verb: Literal["train"] = "train"
@@ -103,7 +108,7 @@ class TrainSpec(_Spec):
     out: JobPath
     resume: bool = False
     device: str = "auto"
-    genes: JobPath | None = None
+    genes: Location | None = None
     channels: Annotated[int, Field(ge=2, multiple_of=2)] = 16
     gene_slices: Literal[1, 4, 8, 16] = 4
     patch: Literal[32, 64, 128] = 64
@@ -134,7 +139,7 @@ class SimulateSpec(_Spec):
     verb: Literal["simulate"] = "simulate"
     brain: Location
     checkpoint: JobPath
-    genes: JobPath | None = None
+    genes: Location | None = None
     name: str | None = None
     roi: Roi | None = None
     slices: Slices | None = None
@@ -154,7 +159,7 @@ class ConvertCheckpointSpec(_Spec):
 
     verb: Literal["checkpoint-convert"] = "checkpoint-convert"
     source: JobPath
-    genes: JobPath | None = None
+    genes: Location | None = None
     out: JobPath
     overwrite: bool = False
 

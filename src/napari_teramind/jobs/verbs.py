@@ -57,7 +57,6 @@ def execute(spec: JobSpec, job: JobContext) -> Result:
 
 def _import_merscope(spec: ImportMerscopeSpec, job: JobContext) -> Result:
     from napari_teramind.brain.importers.merscope import import_merscope
-    from napari_teramind.model import read_gene_list
 
     report = import_merscope(
         spec.regions,
@@ -67,7 +66,7 @@ def _import_merscope(spec: ImportMerscopeSpec, job: JobContext) -> Result:
         project=spec.project,
         percentiles=spec.percentiles,
         slice_spacing=spec.slice_spacing,
-        genes=None if spec.genes is None else read_gene_list(spec.genes),
+        genes=_panel(spec.genes),
         overwrite=spec.overwrite,
         report=job.report,
     )
@@ -86,6 +85,19 @@ def _import_omezarr(spec: ImportOmeZarrSpec, job: JobContext) -> Result:
         report=job.report,
     )
     return {"path": str(spec.out), "report": report.to_dict(), "summary": report.summary()}
+
+
+def _panel(location: str | None) -> tuple[str, ...] | None:
+    """Read a panel of genes from a file that lists them, or from a brain."""
+    if location is None:
+        return None
+    if "://" in location or Path(location).is_dir():
+        from napari_teramind.brain import open_brain
+
+        return open_brain(location).gene_names
+    from napari_teramind.model import read_gene_list
+
+    return read_gene_list(location)
 
 
 def _phantom(spec: PhantomSpec, job: JobContext) -> Result:
@@ -171,11 +183,9 @@ def _listed(names: tuple[str, ...], most: int = 8) -> str:
 
 def _train(spec: TrainSpec, job: JobContext) -> Result:
     from napari_teramind.brain import open_brain
-    from napari_teramind.model import read_gene_list
     from napari_teramind.training import TrainConfig, fit
 
-    genes = None if spec.genes is None else read_gene_list(spec.genes)
-    config = TrainConfig(genes=genes, **spec.settings())
+    config = TrainConfig(genes=_panel(spec.genes), **spec.settings())
     brains = [open_brain(path) for path in spec.brains]
     fitted = fit(
         brains,
@@ -200,11 +210,15 @@ def _train(spec: TrainSpec, job: JobContext) -> Result:
 
 def _simulate(spec: SimulateSpec, job: JobContext) -> Result:
     from napari_teramind.brain import open_brain
+    from napari_teramind.brain.layout import check_name
     from napari_teramind.model import load_model
     from napari_teramind.simulate import plan_roi, simulate_to_store
+    from napari_teramind.simulate.roi import gene_panel
 
     brain = open_brain(spec.brain)
-    model = load_model(spec.checkpoint, genes=spec.genes, device=pick_device(spec.device))
+    name = _free_name(brain) if spec.name is None else check_name(spec.name, "simulation")
+    model = load_model(spec.checkpoint, genes=_panel(spec.genes), device=pick_device(spec.device))
+    gene_panel(brain, model)  # a plan for a brain that lacks genes would mislead
     depth, height, width = brain.shape
     roi = spec.roi or (0, height, 0, width)
     slices = spec.slices or (0, depth)
@@ -216,7 +230,7 @@ def _simulate(spec: SimulateSpec, job: JobContext) -> Result:
     path = simulate_to_store(
         brain,
         model,
-        spec.name or _free_name(brain),
+        name,
         roi,
         slices,
         seed=spec.seed,
@@ -292,5 +306,5 @@ def _preview_writer(
 def _convert(spec: ConvertCheckpointSpec) -> Result:
     from napari_teramind.model import convert_checkpoint, load_model
 
-    path = convert_checkpoint(spec.source, spec.out, spec.genes, overwrite=spec.overwrite)
+    path = convert_checkpoint(spec.source, spec.out, _panel(spec.genes), overwrite=spec.overwrite)
     return _describe_model(str(path), load_model(path))
