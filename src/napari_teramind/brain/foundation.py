@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,13 +50,13 @@ def read_root(path: str) -> dict[str, Any]:
     return meta
 
 
-def clear_target(path: Path, overwrite: bool) -> None:
-    """Make sure that nothing is at `path`; with `overwrite`, remove a brain (and only a brain).
+def check_target(path: Path, overwrite: bool) -> None:
+    """Make sure that a brain may be made at `path`: nothing is there, or a brain to overwrite.
 
     Raises
     ------
     UserError
-        If something is there and may not be replaced.
+        If something is there that may not be replaced.
     """
     if not path.exists():
         return
@@ -69,7 +68,6 @@ def clear_target(path: Path, overwrite: bool) -> None:
         raise UserError(
             f"{path} exists and is not a brain, so that it is not overwritten: choose another name."
         ) from error
-    shutil.rmtree(path)
 
 
 def attributes(group: zarr.Group) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -128,7 +129,9 @@ class BrainWriter:
         positions = foundation.checked_positions(slice_positions, shape)
         rows = layout.label_rows(labels or {})
         foundation.check_panel(genes, stains)
-        foundation.clear_target(path, overwrite)
+        foundation.check_target(path, overwrite)
+        if path.exists():
+            shutil.rmtree(path)
         meta = {
             "format": layout.FORMAT,
             "complete": False,

@@ -1,0 +1,376 @@
+"""Importer for MERSCOPE region folders: mosaics become stains, transcripts become gene bins.
+
+Sources: Vizgen's description of its output files (detected transcripts, mosaic images, transform).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from napari_teramind.brain import foundation, layout
+from napari_teramind.brain.importers.intensity import Ramp, check_percentiles, measure_ramp
+from napari_teramind.brain.importers.planes import plane_heights
+from napari_teramind.brain.importers.region import Region, open_region
+from napari_teramind.brain.importers.report import ImportReport, TranscriptCounts
+from napari_teramind.brain.importers.transcripts import (
+    Binner,
+    Panel,
+    Spill,
+    bins_of,
+    read_batches,
+)
+from napari_teramind.brain.writer import BrainWriter, Report
+from napari_teramind.errors import UserError
+
+DEFAULT_STAINS = {"DAPI": "DAPI", "PolyT": "PolyT"}
+# Further from 0.108 um per pixel than this, relative, is worth a warning.
+_PIXEL_TOLERANCE = 0.005
+# Rows of a mosaic in memory at a time.
+_ROWS = 512
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """What one slice of the brain is made of: planes of a region, and their keys in the spill."""
+
+    region: int
+    planes: list[int]
+    spill: list[int]
+    position: float
+
+
+@dataclass
+class _Options:
+    stains: dict[str, str]
+    planes: Literal["project", "slices"]
+    project: Literal["max", "mean"]
+    percentiles: tuple[float, float]
+    slice_spacing: float | None
+    region_spacing: float
+    report: Report | None
+
+    def say(self, message: str, done: int, total: int) -> None:
+        if self.report is not None:
+            self.report(message, done, total)
+
+
+@dataclass
+class _Import:
+    """The state of one import: regions opened, transcripts spilled, slices planned."""
+
+    options: _Options
+    regions: list[Region]
+    panel: Panel
+    spill: Spill
+    tile: int
+    shape: tuple[int, int]
+    counts: TranscriptCounts = field(default_factory=TranscriptCounts)
+    warnings: list[str] = field(default_factory=list)
+    slices: list[_Slice] = field(default_factory=list)
+
+
+def import_merscope(
+    regions: Sequence[str | Path],
+    out: str | Path,
+    *,
+    stains: Mapping[str, str] | None = None,
+    planes: Literal["project", "slices"] = "project",
+    project: Literal["max", "mean"] = "max",
+    percentiles: tuple[float, float] = (0.1, 99.9),
+    slice_spacing: float | None = None,
+    region_spacing: float = layout.SLICE_SPACING,
+    genes: Sequence[str] | None = None,
+    name: str | None = None,
+    overwrite: bool = False,
+    report: Report | None = None,
+) -> ImportReport:
+    """Make a brain of MERSCOPE region folders.
+
+    Memory is bounded by a row of stain tiles and the counts of one gene tile; tables are streamed
+    and sorted by tile in a temporary folder beside `out`.
+
+    Parameters
+    ----------
+    regions : sequence of path
+        Region folders, in the order of the slices.
+    out : path
+        Brain to make.
+    stains : mapping of str to str, optional
+        Stain in the brain to stain in the file names, beside the defaults ``DAPI`` and ``PolyT``
+        of the same names; an empty value leaves a stain out.
+    planes : {"project", "slices"}
+        Project the focal planes of a region into one slice with all its transcripts, or take each
+        plane as a slice with the transcripts of that plane.
+    project : {"max", "mean"}
+        How planes are projected.
+    percentiles : tuple of float
+        Percentiles, per stain over all slices, of the pixels that are not zero, that become 0 and
+        255; 8-bit mosaics are taken as they are.
+    slice_spacing : float, optional
+        Micrometers between slices. Between planes: from the table if its ``global_z`` is in
+        micrometers, else 1.5; between projected regions: 100.
+    region_spacing : float
+        Micrometers between regions whose planes are slices.
+    genes : sequence of str, optional
+        Genes to keep, in this order; all that are not blank if not given.
+    name : str, optional
+        Name of the brain; that of the file if not given.
+    overwrite : bool
+        Replace a brain at `out`.
+    report : callable, optional
+        Progress callback.
+
+    Returns
+    -------
+    ImportReport
+
+    Raises
+    ------
+    UserError
+        If an input is missing or malformed, or something is at `out` already.
+    """
+    out = Path(out)
+    options = _Options(
+        stains={k: v for k, v in {**DEFAULT_STAINS, **(stains or {})}.items() if v},
+        planes=planes,
+        project=project,
+        percentiles=percentiles,
+        slice_spacing=slice_spacing,
+        region_spacing=region_spacing,
+        report=report,
+    )
+    _check_options(options, regions)
+    if genes is not None:
+        foundation.check_panel(genes, [layout.stain_channel(s) for s in options.stains])
+    foundation.check_target(out, overwrite)
+    opened = [open_region(Path(region), options.stains) for region in regions]
+    warnings = _compare_regions(opened)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        shape = (max(r.shape[0] for r in opened), max(r.shape[1] for r in opened))
+        _, tile = layout.chunk_and_shard(*bins_of(shape), layout.GENE_CHUNK, layout.GENE_TILE)
+        state = _Import(
+            options, opened, Panel(genes), Spill(Path(folder), tile), tile, shape, warnings=warnings
+        )
+        _read_tables(state)
+        return _write(state, out, name or out.stem, overwrite)
+
+
+def _check_options(options: _Options, regions: Sequence[str | Path]) -> None:
+    if not regions:
+        raise UserError("No region folder was given: name one, as region_0.")
+    check_percentiles(options.percentiles)
+    for what, value in (
+        ("slice spacing", options.slice_spacing),
+        ("region spacing", options.region_spacing),
+    ):
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise UserError(f"The {what} {value:g} um makes no sense: give a positive number.")
+    if options.planes not in ("project", "slices"):
+        raise UserError(f"Planes {options.planes!r} make no sense: choose 'project' or 'slices'.")
+    if options.project not in ("max", "mean"):
+        raise UserError(f"Projection {options.project!r} makes no sense: choose 'max' or 'mean'.")
+    foundation.check_panel(["any"], [layout.stain_channel(s) for s in options.stains])
+
+
+def _compare_regions(regions: Sequence[Region]) -> list[str]:
+    """Check that regions fit into one brain; return what is worth a warning."""
+    warnings = []
+    first = regions[0]
+    if abs(first.pixel_size / layout.PIXEL_SIZE - 1) > _PIXEL_TOLERANCE:
+        warnings.append(
+            f"Pixels are {first.pixel_size:.4f} um, not {layout.PIXEL_SIZE} um as in the published"
+            " brains: checkpoints trained on those expect other sizes."
+        )
+    for region in regions[1:]:
+        if abs(region.pixel_size / first.pixel_size - 1) > 1e-3:
+            raise UserError(
+                f"{region.path} has pixels of {region.pixel_size:.4f} um but {first.path} of"
+                f" {first.pixel_size:.4f} um: import them as separate brains."
+            )
+        for stain in first.mosaics:
+            if region.dtype(stain) != first.dtype(stain):
+                raise UserError(
+                    f"{region.path} has {stain} in {region.dtype(stain)} but {first.path} in"
+                    f" {first.dtype(stain)}: import them as separate brains."
+                )
+    if len({region.shape for region in regions}) > 1:
+        warnings.append(
+            "Regions differ in size: the smaller ones are filled up with black at the lower and"
+            " right edges."
+        )
+    return warnings
+
+
+# Transcripts
+
+
+def _read_tables(state: _Import) -> None:
+    """Spill the transcripts of all regions and plan the slices."""
+    base = 0.0
+    for i, region in enumerate(state.regions):
+        binner = Binner(state.panel, state.spill, state.counts, i, region.transform, region.shape)
+        for batch in read_batches(region.table, state.options.planes == "slices"):
+            binner.add(batch)
+            state.options.say(f"Reading transcripts of {region.path.name}", batch.done, batch.total)
+        state.spill.flush()
+        if state.options.planes == "project":
+            state.slices.append(_Slice(i, region.planes, [0], base))
+            base += state.options.slice_spacing or layout.SLICE_SPACING
+            continue
+        planned = _plan_planes(state, i, region, binner.planes, base)
+        state.slices += planned
+        extent = planned[-1].position - base
+        if extent >= state.options.region_spacing and i + 1 < len(state.regions):
+            raise UserError(
+                f"The planes of {region.path} span {extent:g} um, more than the"
+                f" {state.options.region_spacing:g} um between regions: give a larger region"
+                " spacing."
+            )
+        base += state.options.region_spacing
+    state.panel.check()
+
+
+def _plan_planes(
+    state: _Import, index: int, region: Region, values: list[float], base: float
+) -> list[_Slice]:
+    """Make one slice per imaged plane, and count the transcripts of planes that are not imaged."""
+    planes = region.planes
+    heights = plane_heights(region, values, state.options.slice_spacing)
+    slices = []
+    for plane in planes:
+        keys = [k for k, value in enumerate(values) if heights.plane_of(value) == plane]
+        slices.append(_Slice(index, [plane], keys, base + heights.position(plane)))
+    used = {key for item in slices for key in item.spill}
+    for key in set(range(len(values))) - used:
+        state.counts.without_plane += state.spill.count(index, key)
+    return slices
+
+
+# Writing
+
+
+def _write(state: _Import, out: Path, name: str, overwrite: bool) -> ImportReport:
+    """Make the brain; if that fails, nothing is left of it."""
+    ramps = {target: _ramp(state, target) for target in state.options.stains}
+    report = _report(state, out, ramps)
+    writer = BrainWriter.create(
+        out,
+        name=name,
+        shape=report.shape,
+        genes=state.panel.genes(),
+        stains=[layout.stain_channel(target) for target in state.options.stains],
+        pixel_size=report.pixel_size,
+        slice_positions=[item.position for item in state.slices],
+        source=_source(state, report),
+        overwrite=overwrite,
+        report=state.options.report,
+    )
+    try:
+        for z, item in enumerate(state.slices):
+            _write_stains(writer, state, z, item, ramps)
+            state.options.say("Writing stains", z + 1, len(state.slices))
+        for z, item in enumerate(state.slices):
+            _write_genes(writer, state, z, item)
+            state.options.say("Counting transcripts", z + 1, len(state.slices))
+        writer.write_table("import_genes", _gene_table(state))
+        writer.finish()
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+    return report
+
+
+def _ramp(state: _Import, target: str) -> Ramp:
+    stain = state.options.stains[target]
+
+    def blocks() -> Iterator[np.ndarray]:
+        for z, item in enumerate(state.slices):
+            region = state.regions[item.region]
+            for y in range(0, region.shape[0], _ROWS):
+                end = min(y + _ROWS, region.shape[0])
+                yield region.read(stain, item.planes, state.options.project, y, end)
+            state.options.say(f"Measuring intensities of {target}", z + 1, len(state.slices))
+
+    dtype = state.regions[0].dtype(stain)
+    return measure_ramp(blocks, dtype, state.options.percentiles, f"The mosaic of {stain}")
+
+
+def _write_stains(
+    writer: BrainWriter, state: _Import, z: int, item: _Slice, ramps: Mapping[str, Ramp]
+) -> None:
+    """Write a slice by rows of tiles, each row read in blocks."""
+    region = state.regions[item.region]
+    height, width = state.shape
+    for y0 in range(0, height, writer.tile):
+        y1 = min(y0 + writer.tile, height)
+        band = np.zeros((len(ramps), y1 - y0, width), dtype=np.uint8)
+        for s, (target, stain) in enumerate(state.options.stains.items()):
+            for y in range(y0, min(y1, region.shape[0]), _ROWS):
+                end = min(y + _ROWS, y1, region.shape[0])
+                block = region.read(stain, item.planes, state.options.project, y, end)
+                band[s, y - y0 : end - y0, : block.shape[1]] = ramps[target](block)
+        writer.write_stains(z, y0, 0, band)
+
+
+def _write_genes(writer: BrainWriter, state: _Import, z: int, item: _Slice) -> None:
+    order, genes = state.panel.order(), len(state.panel.genes())
+    height, width = bins_of(state.shape)
+    for y0, y1, x0, x1 in layout.tiles(0, height, 0, width, state.tile):
+        row, column = y0 // state.tile, x0 // state.tile
+        counts = state.spill.counts(item.region, item.spill, row, column, order, genes)
+        writer.write_genes(z, y0, x0, counts[:, : y1 - y0, : x1 - x0])
+
+
+def _gene_table(state: _Import) -> pd.DataFrame:
+    """One row per gene of the tables: its rows, and whether it is in the panel."""
+    panel = state.panel
+    rows = panel.rows()
+    kinds = np.array(["panel", "blank", "unknown"])[panel.kinds()]
+    return pd.DataFrame({"gene": list(rows), "rows": list(rows.values()), "kind": kinds})
+
+
+def _report(state: _Import, out: Path, ramps: Mapping[str, Ramp]) -> ImportReport:
+    counts = state.counts
+    counts.inside = counts.rows - (
+        counts.blank + counts.unknown + counts.invalid + counts.outside + counts.without_plane
+    )
+    panel = state.panel
+    rows = panel.rows()
+    return ImportReport(
+        format="merscope",
+        path=str(out),
+        shape=(len(state.slices), *state.shape),
+        pixel_size=state.regions[0].pixel_size,
+        genes=len(panel.genes()),
+        transcripts=counts,
+        blank_genes={name: n for name, n in rows.items() if panel.is_blank(name)},
+        unknown_genes={name: n for name, n in rows.items() if panel.is_unknown(name)},
+        silent_genes=[name for name in panel.genes() if name not in rows],
+        intensities={t: [r.low, r.high] for t, r in ramps.items() if not r.identity},
+        percentiles=state.options.percentiles,
+        missing_planes=[image for region in state.regions for image in region.missing()],
+        warnings=state.warnings,
+    )
+
+
+def _source(state: _Import, report: ImportReport) -> dict[str, object]:
+    options = state.options
+    return {
+        "import": report.to_dict(),
+        "regions": [str(region.path) for region in state.regions],
+        "region_shapes": [list(region.shape) for region in state.regions],
+        "transforms": [region.transform.tolist() for region in state.regions],
+        "stains": options.stains,
+        "planes": options.planes,
+        "project": options.project if options.planes == "project" else None,
+        "slices": [{"region": item.region, "planes": item.planes} for item in state.slices],
+    }

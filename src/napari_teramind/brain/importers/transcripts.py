@@ -1,0 +1,381 @@
+"""Transcript tables of any length: read in batches, sorted by tile on disk, counted tile by tile.
+
+Memory holds one batch, a buffer of fixed size and the counts of one tile, however long the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from napari_teramind.brain.importers.report import TranscriptCounts
+from napari_teramind.brain.layout import BIN, ceil_div
+from napari_teramind.errors import UserError
+
+BLANK = re.compile(r"blank([-_ ]?\d+)?", re.IGNORECASE)
+"""Names of control barcodes that stand for no gene."""
+
+_BATCH_ROWS = 1 << 20
+_BATCH_BYTES = 1 << 25
+_BUFFER_BYTES = 1 << 26
+_MAX_GENES = 1 << 16
+_MAX_PLANES = 1000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a table: positions in micrometers, plane values, gene codes into `names`."""
+
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray | None
+    codes: np.ndarray
+    names: list[str]
+    done: int
+    total: int
+
+
+def read_batches(path: Path, planes: bool) -> Iterator[Batch]:
+    """Read a transcript table, csv or parquet, in batches.
+
+    Parameters
+    ----------
+    path : Path
+        Table with the columns ``global_x``, ``global_y``, ``gene`` (and ``global_z``).
+    planes : bool
+        Whether ``global_z`` is needed.
+
+    Raises
+    ------
+    UserError
+        If the table is empty, malformed, or lacks a column.
+    """
+    columns = ["global_x", "global_y", "gene"] + (["global_z"] if planes else [])
+    read = _read_parquet if path.suffix == ".parquet" else _read_csv
+    rows = 0
+    try:
+        for table, done, total in read(path, columns):
+            rows += table.num_rows
+            yield _batch(table, planes, done, total)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read as a transcript table ({first}).") from error
+    if rows == 0:
+        raise UserError(f"{path} has no transcripts: export the table again.")
+
+
+def _read_csv(path: Path, columns: list[str]) -> Iterator[tuple[pa.Table, int, int]]:
+    total = path.stat().st_size
+    with path.open("rb") as file:
+        _check_columns(path, columns, _csv_header(path, file))
+        types = {name: pa.string() if name == "gene" else pa.float64() for name in columns}
+        reader = pa.csv.open_csv(
+            file,
+            read_options=pa.csv.ReadOptions(block_size=_BATCH_BYTES),
+            convert_options=pa.csv.ConvertOptions(include_columns=columns, column_types=types),
+        )
+        for batch in reader:
+            yield pa.Table.from_batches([batch]), min(file.tell(), total), total
+
+
+def _csv_header(path: Path, file: IO[bytes]) -> list[str]:
+    header = file.readline()
+    file.seek(0)
+    if not header.strip():
+        raise UserError(f"{path} is empty: export the table again.")
+    names: list[str] = pa.csv.read_csv(pa.BufferReader(header)).schema.names
+    return names
+
+
+def _read_parquet(path: Path, columns: list[str]) -> Iterator[tuple[pa.Table, int, int]]:
+    with pa.parquet.ParquetFile(path) as file:
+        _check_columns(path, columns, file.schema_arrow.names)
+        total, done = file.metadata.num_rows, 0
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+            done += batch.num_rows
+            yield pa.Table.from_batches([batch]), done, total
+
+
+def _check_columns(path: Path, wanted: Sequence[str], found: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise UserError(
+            f"{path} lacks the column {' and '.join(missing)}: a MERSCOPE table has global_x,"
+            " global_y, global_z and gene."
+        )
+
+
+def _batch(table: pa.Table, planes: bool, done: int, total: int) -> Batch:
+    def numbers(name: str) -> np.ndarray:
+        values: np.ndarray = table[name].cast(pa.float64()).to_numpy()
+        return values
+
+    gene = table["gene"].cast(pa.string()).combine_chunks().dictionary_encode()
+    return Batch(
+        x=numbers("global_x"),
+        y=numbers("global_y"),
+        z=numbers("global_z") if planes else None,
+        codes=gene.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64),
+        names=gene.dictionary.to_pylist(),
+        done=done,
+        total=total,
+    )
+
+
+@dataclass
+class Panel:
+    """The genes met so far, with a code each; blank and unknown ones are only counted.
+
+    Attributes
+    ----------
+    wanted : sequence of str or None
+        Gene list given by the user; None takes every gene of the tables that is not blank.
+    """
+
+    wanted: Sequence[str] | None = None
+    _codes: dict[str, int] = field(default_factory=dict)
+    _rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        self._known = None if self.wanted is None else set(self.wanted)
+
+    def encode(self, batch: Batch) -> np.ndarray:
+        """Return the panel's code of every row (-1 without a gene) and count rows per gene."""
+        lookup: np.ndarray = np.full(len(batch.names) + 1, -1, dtype=np.int64)
+        for i, name in enumerate(batch.names):
+            if name:
+                lookup[i] = self._codes.setdefault(name, len(self._codes))
+        if len(self._codes) > _MAX_GENES:
+            raise UserError(
+                f"The tables name more than {_MAX_GENES:,} genes: the column gene does not hold"
+                " gene symbols."
+            )
+        codes: np.ndarray = lookup[batch.codes]
+        grown = np.zeros(len(self._codes), dtype=np.int64)
+        grown[: self._rows.size] = self._rows
+        self._rows = grown + np.bincount(codes[codes >= 0], minlength=grown.size)
+        return codes
+
+    def is_blank(self, name: str) -> bool:
+        """Say whether a name is a control barcode's."""
+        listed = self._known is not None and name in self._known
+        return BLANK.fullmatch(name) is not None and not listed
+
+    def is_unknown(self, name: str) -> bool:
+        """Say whether a gene is not in the list given."""
+        return self._known is not None and name not in self._known and not self.is_blank(name)
+
+    def kinds(self) -> np.ndarray:
+        """Kind of every code: 0 kept, 1 blank, 2 unknown."""
+        kinds = [2 * self.is_unknown(name) + self.is_blank(name) for name in self._codes]
+        return np.array(kinds, dtype=np.int64)
+
+    def genes(self) -> list[str]:
+        """Return the panel: the list given, or all genes met in alphabetical order."""
+        if self.wanted is not None:
+            return list(self.wanted)
+        return sorted(name for name in self._codes if not self.is_blank(name))
+
+    def order(self) -> np.ndarray:
+        """Index in `genes` of every code, -1 for those left out."""
+        index = {name: i for i, name in enumerate(self.genes())}
+        return np.array([index.get(name, -1) for name in self._codes], dtype=np.int64)
+
+    def rows(self) -> dict[str, int]:
+        """Rows per gene met, whatever its kind."""
+        return dict(zip(self._codes, self._rows.tolist(), strict=True))
+
+    def check(self) -> None:
+        """Raise a UserError if nothing is left of the tables."""
+        if not self.genes():
+            raise UserError("The tables hold blank barcodes only: there is no gene to import.")
+        if self._known is not None and not self._known & set(self._codes):
+            raise UserError(
+                f"None of the {len(self._known)} genes in the list occurs in the tables, which name"
+                f" {', '.join(sorted(self._codes)[:3])} and others: check the list."
+            )
+
+
+class Spill:
+    """Transcripts sorted into files, one a slice and tile, in a folder that the caller removes.
+
+    Parameters
+    ----------
+    folder : Path
+        Empty folder.
+    tile : int
+        Side of a tile in bins, at most 256.
+    """
+
+    def __init__(self, folder: Path, tile: int) -> None:
+        self._folder, self._tile = folder, tile
+        self._buffer: dict[tuple[int, int, int, int], list[np.ndarray]] = {}
+        self._buffered = 0
+
+    def add(
+        self, region: int, plane: np.ndarray, row: np.ndarray, column: np.ndarray, code: np.ndarray
+    ) -> None:
+        """Keep transcripts of a region: index of the plane, bin and gene code of each."""
+        if code.size == 0:
+            return
+        t = self._tile
+        key = ((code * t + row % t) * t + column % t).astype(np.uint32)
+        units = np.stack([plane, row // t, column // t], axis=1)
+        order = np.lexsort(units.T[::-1])
+        units, key = units[order], key[order]
+        starts = np.flatnonzero(np.any(np.diff(units, axis=0, prepend=-1), axis=1))
+        for start, end in zip(starts, [*starts[1:], len(key)], strict=True):
+            p, r, c = (int(v) for v in units[start])
+            self._buffer.setdefault((region, p, r, c), []).append(key[start:end])
+        self._buffered += key.nbytes
+        if self._buffered > _BUFFER_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Move the buffer to disk."""
+        for unit, parts in self._buffer.items():
+            with self._path(*unit).open("ab") as file:
+                for part in parts:
+                    file.write(part.tobytes())
+        self._buffer.clear()
+        self._buffered = 0
+
+    def _path(self, region: int, plane: int, row: int, column: int) -> Path:
+        return self._folder / f"{region}_{plane}_{row}_{column}.u32"
+
+    def count(self, region: int, plane: int) -> int:
+        """Count the transcripts of a plane, after `flush`."""
+        files = self._folder.glob(f"{region}_{plane}_*.u32")
+        return sum(file.stat().st_size for file in files) // 4
+
+    def counts(
+        self,
+        region: int,
+        planes: Sequence[int],
+        row: int,
+        column: int,
+        order: np.ndarray,
+        genes: int,
+    ) -> np.ndarray:
+        """Count the transcripts of a tile in some planes, after `flush`.
+
+        Parameters
+        ----------
+        region, row, column : int
+            The tile.
+        planes : sequence of int
+            The planes.
+        order : ndarray of int
+            Index in the panel of every gene code.
+        genes : int
+            Genes in the panel.
+
+        Returns
+        -------
+        ndarray of uint32, (genes, tile, tile)
+        """
+        area = self._tile**2
+        counts = np.zeros(genes * area, dtype=np.uint32)
+        paths = [self._path(region, plane, row, column) for plane in planes]
+        for path in paths:
+            if not path.exists():
+                continue
+            with path.open("rb") as file:
+                while data := file.read(_BATCH_BYTES):
+                    keys = np.frombuffer(data, dtype=np.uint32).astype(np.int64)
+                    np.add.at(counts, order[keys // area] * area + keys % area, 1)
+        return counts.reshape(genes, self._tile, self._tile)
+
+
+class Binner:
+    """Sends the rows of one region's table to their bins and keeps account of the others.
+
+    Parameters
+    ----------
+    panel, spill, counts
+        Shared by all regions.
+    region : int
+        Index of the region.
+    transform : ndarray, (3, 3)
+        From micrometers to mosaic pixels.
+    shape : tuple of int
+        (y, x) of the mosaic in pixels.
+
+    Attributes
+    ----------
+    planes : list of float
+        Distinct values of ``global_z`` met, in order of appearance: the index is the plane's in
+        the spill. One plane 0.0 if planes are not told apart.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        spill: Spill,
+        counts: TranscriptCounts,
+        region: int,
+        transform: np.ndarray,
+        shape: tuple[int, int],
+    ) -> None:
+        self._panel, self._spill, self._counts = panel, spill, counts
+        self._region, self._transform, self._shape = region, transform, shape
+        self.planes: list[float] = []
+
+    def add(self, batch: Batch) -> None:
+        """Bin a batch.
+
+        Mosaic pixel i covers the coordinates [i, i + 1) of the transform: a transcript at mosaic
+        coordinate u is in pixel floor(u) and in bin floor(u / 16), and is inside if
+        0 <= u < size.
+        """
+        counts = self._counts
+        codes = self._panel.encode(batch)
+        z = np.zeros(len(codes)) if batch.z is None else batch.z
+        valid = (codes >= 0) & np.isfinite(batch.x) & np.isfinite(batch.y) & np.isfinite(z)
+        # The last entry is the kind of rows without a gene, whose code is -1.
+        kinds = np.append(self._panel.kinds(), 0)[codes] * valid
+        kept = valid & (kinds == 0)
+        a = self._transform
+        u = a[0, 0] * batch.x + a[0, 1] * batch.y + a[0, 2]
+        v = a[1, 0] * batch.x + a[1, 1] * batch.y + a[1, 2]
+        height, width = self._shape
+        inside = kept & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+        counts.rows += len(codes)
+        counts.invalid += int((~valid).sum())
+        counts.blank += int((kinds == 1).sum())
+        counts.unknown += int((kinds == 2).sum())
+        counts.outside += int((kept & ~inside).sum())
+        self._spill.add(
+            self._region,
+            self._plane_index(z[inside]),
+            np.floor(v[inside] / BIN).astype(np.int64),
+            np.floor(u[inside] / BIN).astype(np.int64),
+            codes[inside],
+        )
+
+    def _plane_index(self, z: np.ndarray) -> np.ndarray:
+        values, inverse = np.unique(z, return_inverse=True)
+        index = np.zeros(len(values), dtype=np.int64)
+        for i, value in enumerate(values.tolist()):
+            if value not in self.planes:
+                self.planes.append(value)
+            index[i] = self.planes.index(value)
+        if len(self.planes) > _MAX_PLANES:
+            raise UserError(
+                f"The column global_z has more than {_MAX_PLANES} different values: it does not"
+                " hold focal planes; import with planes projected."
+            )
+        return index[inverse]
+
+
+def bins_of(shape: tuple[int, int]) -> tuple[int, int]:
+    """Return the number of bins (rows, columns) that cover an image."""
+    return ceil_div(shape[0], BIN), ceil_div(shape[1], BIN)
