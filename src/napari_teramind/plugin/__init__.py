@@ -1,0 +1,1 @@
+"""Thin adapters between brain stores and napari: the reader, layers, hover texts."""

@@ -1,0 +1,224 @@
+"""Layers from stores: data, place in the world, names, colours and contrast for napari."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_teramind.plugin.lazy import LazyView, channel_pyramid
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from napari.layers import Layer
+
+    from napari_teramind.brain import BrainStore, MultiscaleImage
+
+LayerTuple = tuple[Any, dict[str, Any], str]
+
+TAG = "teramind"
+"""Key under which a layer's metadata say what it shows and from which brain."""
+
+AXES = ("z", "y", "x")
+UNITS = ("um", "um", "um")
+CONTOUR = 2
+STRUCTURE_OPACITY = 0.8
+
+# Okabe and Ito's colours without the two that stand for DAPI and PolyT.
+GENE_COLORS = ("#F0E442", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#FFFFFF")
+FIRST_GENES = ("Slc17a7", "Slc17a6", "Gad1", "Th")
+"""Genes that are listed, hidden, when a brain is opened, if it has them."""
+
+
+def tag_of(layer: Layer) -> dict[str, Any]:
+    """Return what we know about a layer: brain, kind, name; empty for one that is not ours."""
+    tag = layer.metadata.get(TAG, {})
+    return tag if isinstance(tag, dict) else {}
+
+
+def brain_layers(brain: BrainStore) -> list[LayerTuple]:
+    """Return all layers with which a brain opens, in drawing order.
+
+    Stains, a few genes (hidden), results kept in the brain (hidden), structures. Nothing but
+    metadata and one coarse level of the few genes is read.
+    """
+    layers = stain_layers(brain)
+    for name in sorted(brain.simulations):
+        layers += [
+            (data, {**meta, "visible": False}, kind)
+            for data, meta, kind in simulation_layers(brain, name)
+        ]
+    known = set(brain.gene_names)
+    first = [gene for gene in FIRST_GENES if gene in known] or list(brain.gene_names[:4])
+    for gene, color in zip(first, GENE_COLORS, strict=False):
+        data, meta, kind = gene_layer(brain, gene, color)
+        layers.append((data, {**meta, "visible": False}, kind))
+    if brain.structures is not None:
+        layers.append(structure_layer(brain))
+    return layers
+
+
+def stain_layers(brain: BrainStore) -> list[LayerTuple]:
+    """Return one additive image layer per stain."""
+    return [
+        _image(brain, brain.stains, i, channel.name, f"#{channel.color}", channel.window, "stain")
+        for i, channel in enumerate(brain.stains.channels)
+    ]
+
+
+def gene_layer(brain: BrainStore, gene: str, color: str | None = None) -> LayerTuple:
+    """Return one gene as a lazily read additive layer.
+
+    Parameters
+    ----------
+    brain
+        An open store.
+    gene
+        One of ``brain.gene_names``.
+    color
+        Hexadecimal colour; None picks one that depends on the symbol only.
+    """
+    index = brain.gene_names.index(gene)
+    if color is None:
+        color = GENE_COLORS[zlib.crc32(gene.encode()) % len(GENE_COLORS)]
+    pyramid = channel_pyramid(brain.genes.levels, index)
+    window = (0.0, _brightest(pyramid[-1]))
+    return _image(brain, brain.genes, index, gene, color, window, "gene")
+
+
+def simulation_layers(
+    brain: BrainStore, name: str, image: MultiscaleImage | None = None
+) -> list[LayerTuple]:
+    """Return a stored result: its stains with the colours and contrast of the real ones.
+
+    The lowest covers the real stains under it, so that both are never seen added together.
+    """
+    image = brain.simulations[name] if image is None else image
+    seed = image.provenance.get("seed", image.provenance.get("spec", {}).get("seed"))
+    real = {channel.name: channel for channel in brain.stains.channels}
+    layers = []
+    for i, channel in enumerate(image.channels):
+        look = real.get(channel.name, channel)
+        title = generated_name(channel.name, seed, name)
+        data, meta, kind = _image(
+            brain, image, i, title, f"#{look.color}", look.window, "simulation"
+        )
+        meta["metadata"][TAG] |= {"stain": channel.name, "simulation": name}
+        if i == 0:
+            meta["blending"] = "translucent_no_depth"
+        layers.append((data, meta, kind))
+    return layers
+
+
+def generated_name(stain: str, seed: int | None, name: str = "") -> str:
+    """Name of a generated stain's layer, as ``DAPI (generated, seed 0)``."""
+    return f"{stain} (generated, {name if seed is None else f'seed {seed}'})"
+
+
+def structure_layer(brain: BrainStore) -> LayerTuple:
+    """Return the structures as a labels layer: the atlas's colours, contours, names as features."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    image, table = brain.structures, brain.structure_table
+    if image is None or table is None:
+        raise ValueError(f"{brain.path} has no structures")
+    colors: dict[int | None, Any] = {0: "#00000000", None: "#808080"}
+    colors |= {
+        int(i): f"#{c}"
+        for i, c in zip(table["id"], table["color_hex"], strict=True)
+        if isinstance(c, str) and c  # pandas reads a missing colour as NaN
+    }
+    repeat = max(1, round(image.scale(0)[-1] / brain.pixel_size))
+    meta = _placement(image, repeat) | {
+        "name": "structures",
+        "colormap": DirectLabelColormap(color_dict=colors),
+        "features": _structure_features(table),
+        "opacity": STRUCTURE_OPACITY,
+        "blending": "translucent_no_depth",
+        "metadata": {TAG: _tag(brain, "structures", "structures")},
+        "rendering": "translucent",
+    }
+    pyramid = channel_pyramid(image.levels, None, finest_repeat=repeat)
+    return _with_data(pyramid, meta, "labels")
+
+
+def structure_names(layer: Layer) -> dict[int, str]:
+    """Return "SNc - Substantia nigra, compact part" for every id of a structures layer."""
+    features = layer.features
+    return {
+        int(i): f"{acronym} - {name}"
+        for i, acronym, name in zip(
+            features["index"], features["acronym"], features["name"], strict=True
+        )
+    }
+
+
+def _structure_features(table: pd.DataFrame) -> pd.DataFrame:
+    # napari matches the column "index" with the label under the cursor.
+    features = table[["id", "acronym", "name"]].rename(columns={"id": "index"})
+    return features.reset_index(drop=True)
+
+
+def _image(
+    brain: BrainStore,
+    image: MultiscaleImage,
+    channel: int,
+    name: str,
+    color: str,
+    window: Sequence[float],
+    kind: str,
+) -> LayerTuple:
+    meta = _placement(image) | {
+        "name": name,
+        "colormap": color,
+        "contrast_limits": tuple(window),
+        "blending": "additive",
+        "metadata": {TAG: _tag(brain, kind, name)},
+        "rgb": False,
+    }
+    return _with_data(channel_pyramid(image.levels, channel), meta, "image")
+
+
+def _with_data(pyramid: list[LazyView], meta: dict[str, Any], kind: str) -> LayerTuple:
+    # napari takes a labels pyramid of one level for a flat image, and then lacks an axis.
+    multiscale = len(pyramid) > 1
+    return (pyramid if multiscale else pyramid[0]), meta | {"multiscale": multiscale}, kind
+
+
+def _placement(image: MultiscaleImage, repeat: int = 1) -> dict[str, Any]:
+    """Place a layer whose pixels are `repeat` times finer, in y and x, than the stored ones."""
+    z, y, x = image.scale(0)[-3:]
+    z0, y0, x0 = image.translation(0)[-3:]
+    back = (repeat - 1) / 2 / repeat
+    return {
+        "scale": (z, y / repeat, x / repeat),
+        "translate": (z0, y0 - back * y, x0 - back * x),
+        "units": UNITS,
+        "axis_labels": AXES,
+    }
+
+
+def _tag(brain: BrainStore, kind: str, name: str) -> dict[str, Any]:
+    return {"brain": brain_key(brain.path), "kind": kind, "name": name}
+
+
+def brain_key(path: str | Path) -> str:
+    """Return the one spelling of a brain's path by which layers and panels know it."""
+    text = str(path)
+    return text if "://" in text else str(Path(text).resolve())
+
+
+def _brightest(level: LazyView) -> float:
+    """Upper contrast limit of a gene: the 99.5th percentile where the gene occurs at all.
+
+    Judged on at most five slices of a coarse level, whose values are means per bin, so that the
+    gene shows when the whole slice is in view; near the ground every transcript is then a dot of
+    full brightness.
+    """
+    at = np.unique(np.linspace(0, level.shape[0] - 1, 5).round().astype(int))
+    values = np.concatenate([np.asarray(level[int(z)]).ravel() for z in at])
+    present = values[values > 0]
+    return float(np.percentile(present, 99.5)) if present.size else 1.0

@@ -1,0 +1,1 @@
+"""Qt panels: they show and emit, start jobs as processes of their own, and never compute."""

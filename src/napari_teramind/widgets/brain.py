@@ -1,0 +1,135 @@
+"""The Brain panel: what the brain holds, and its genes to look at."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QStringListModel, Qt
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import (
+    QCompleter,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QStackedLayout,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_teramind.brain import BrainStore
+from napari_teramind.widgets.empty import NoBrain
+from napari_teramind.widgets.opening import show_gene
+from napari_teramind.widgets.parts import (
+    MARGIN,
+    PathChoice,
+    Scrolling,
+    form,
+    italic,
+    micrometers,
+    sentence,
+)
+from napari_teramind.widgets.session import session_of
+
+if TYPE_CHECKING:
+    import napari
+
+
+class BrainWidget(QWidget):
+    """Tells what a brain holds, and shows its genes as layers.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer; panels of one viewer share one session.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.session = session_of(napari_viewer)
+        self.brain_choice = PathChoice()
+        self.facts = sentence()
+        self.gene = QLineEdit()
+        self.gene.setPlaceholderText("Gene symbol, then Enter")
+        self.gene.setClearButtonEnabled(True)
+        self.show_button = QPushButton("Show")
+        self.answer = sentence()
+        self._symbols = QStringListModel(self)
+        completer = QCompleter(self._symbols, self)
+        completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+        completer.setFilterMode(Qt.MatchFlag.MatchContains)
+        self.gene.setCompleter(completer)
+        self.empty = NoBrain(self.session)
+        self._pages = QStackedLayout(self)
+        self._pages.addWidget(self.empty)
+        self._pages.addWidget(Scrolling(self._lay_out()))
+        self.brain_choice.chosen.connect(self.session.choose_brain)
+        self.gene.returnPressed.connect(self.show_gene)
+        self.show_button.clicked.connect(self.show_gene)
+        self.session.brains_changed.connect(self.refresh)
+        self.refresh()
+
+    def _lay_out(self) -> QWidget:
+        content = QWidget()
+        outer = QVBoxLayout(content)
+        outer.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
+        outer.setAlignment(Qt.AlignmentFlag.AlignTop)
+        layout = form()
+        layout.addWidget(QLabel("Brain"), 0, 0)
+        layout.addWidget(self.brain_choice, 0, 1, 1, 2)
+        layout.addWidget(self.facts, 1, 0, 1, 3)
+        layout.addWidget(QLabel("Gene"), 2, 0)
+        layout.addWidget(self.gene, 2, 1)
+        layout.addWidget(self.show_button, 2, 2)
+        outer.addLayout(layout)
+        outer.addWidget(self.answer)
+        return content
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Watch the window that the panel is part of; there is none before."""
+        super().showEvent(event)
+        self.session.watch(self)
+
+    def refresh(self) -> None:
+        """Show the session as it is now."""
+        brain = self.session.brain
+        self._pages.setCurrentIndex(0 if brain is None else 1)
+        if brain is None:
+            return
+        self.brain_choice.show_paths(self.session.brains(), self.session.brain_path)
+        self.facts.setText(describe(brain))
+        if self._symbols.stringList() != list(brain.gene_names):
+            self._symbols.setStringList(list(brain.gene_names))
+
+    def show_gene(self) -> None:
+        """Show the gene that was typed, or say which one might be meant."""
+        typed, brain = self.gene.text().strip(), self.session.brain
+        if brain is None or not typed:
+            return
+        symbols = {gene.casefold(): gene for gene in brain.gene_names}
+        gene = symbols.get(typed.casefold())
+        if gene is None:
+            self.answer.setText(_not_found(typed, symbols))
+            return
+        show_gene(self.session, gene)
+        self.answer.setText(f"{italic(gene)} is shown; its colour is in the layer controls.")
+        self.gene.clear()
+
+
+def describe(brain: BrainStore) -> str:
+    """Return in a few words what a brain holds."""
+    depth, height, width = brain.shape
+    side = f"{micrometers(height, brain.pixel_size)} x {micrometers(width, brain.pixel_size)}"
+    has = [f"stains {', '.join(brain.stain_names)}", f"{len(brain.gene_names)} genes"]
+    if brain.structures is not None:
+        has.append("structures")
+    results = len(brain.simulations)
+    if results:
+        has.append(f"{results} generated image{'s' if results > 1 else ''}")
+    return f"{depth} slice{'s' if depth > 1 else ''} of {side}; {', '.join(has)}."
+
+
+def _not_found(typed: str, symbols: dict[str, str]) -> str:
+    near = difflib.get_close_matches(typed.casefold(), symbols, n=3, cutoff=0.5)
+    meant = " or ".join(italic(symbols[name]) for name in near)
+    return f"This brain has no gene {typed}" + (f"; did you mean {meant}?" if meant else ".")

@@ -1,0 +1,145 @@
+"""The checkpoints that a user can choose from, and what they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_teramind.brain import BrainStore
+from napari_teramind.jobs import Failed, Finished, InfoSpec
+from napari_teramind.widgets import settings
+from napari_teramind.widgets.running import RunningJob
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a panel needs to know of a checkpoint.
+
+    Attributes
+    ----------
+    n_genes, stains, patch
+        Sizes of the network; see `napari_teramind.model.ModelConfig`.
+    image_slices
+        Slices generated together.
+    genes
+        The panel, or None if the checkpoint does not carry it.
+    """
+
+    n_genes: int
+    stains: int
+    patch: int
+    image_slices: int
+    genes: tuple[str, ...] | None
+
+    @classmethod
+    def from_info(cls, result: dict) -> Facts:
+        """Read the result of an info job."""
+        config, genes = result["config"], result["genes"]
+        return cls(
+            n_genes=config["genes"],
+            stains=config["stains"],
+            patch=config["patch"],
+            image_slices=max(1, config["gene_slices"] // 2),
+            genes=None if genes is None else tuple(genes),
+        )
+
+    def misfit(self, brain: BrainStore, has_gene_list: bool) -> str:
+        """Return in a sentence why the checkpoint cannot be used on a brain; "" if it can."""
+        if self.stains != len(brain.stain_names):
+            return (
+                f"This checkpoint makes {self.stains} stains, and the brain has "
+                f"{len(brain.stain_names)} ({', '.join(brain.stain_names)}): choose another."
+            )
+        if self.genes is None:
+            if has_gene_list or self.n_genes == len(brain.gene_names):
+                return ""
+            return (
+                f"This checkpoint does not say which {self.n_genes} genes it needs: choose the "
+                "gene list that it was trained with."
+            )
+        known = set(brain.gene_names)
+        missing = [gene for gene in self.genes if gene not in known]
+        if not missing:
+            return ""
+        named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        return (
+            f"The brain lacks {len(missing)} of the {self.n_genes} genes of this checkpoint "
+            f"({named}): choose another, or train one on brains with this panel."
+        )
+
+
+class Checkpoints(QObject):
+    """The choice of a checkpoint, shared by the panels of one viewer.
+
+    What a checkpoint holds is read by a job: it takes seconds for a large one, and torch.
+    """
+
+    changed = Signal()
+    """Another checkpoint or gene list was chosen, or the chosen one has been read."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._current: str | None = None
+        self._read: dict[tuple[str, int], Facts | str] = {}
+        self._reading: dict[tuple[str, int], RunningJob] = {}
+
+    def paths(self) -> list[str]:
+        """Checkpoints to choose from: the chosen one, the last used, those in the user's folder."""
+        folder = settings.checkpoint_folder()
+        found = sorted(str(p) for p in folder.glob("*.safetensors")) if folder.is_dir() else []
+        first = [self._current, settings.last_checkpoint()]
+        return list(dict.fromkeys(path for path in [*first, *found] if path))
+
+    @property
+    def current(self) -> str | None:
+        """The chosen checkpoint, or the first there is."""
+        paths = self.paths()
+        return paths[0] if paths else None
+
+    def choose(self, path: str) -> None:
+        """Use a checkpoint, and begin with it next time."""
+        self._current = str(Path(path).resolve())
+        settings.remember_checkpoint(self._current)
+        self.changed.emit()
+
+    @property
+    def gene_list(self) -> str | None:
+        """The gene list given for the chosen checkpoint."""
+        return None if self.current is None else settings.gene_list_of(self.current)
+
+    def choose_gene_list(self, path: str) -> None:
+        """Say which genes the chosen checkpoint was trained with."""
+        if self.current is not None:
+            settings.remember_gene_list(self.current, str(Path(path).resolve()))
+            self.changed.emit()
+
+    def facts(self) -> Facts | str | None:
+        """Return what the chosen checkpoint holds, or why it cannot be read; None while it is."""
+        path = self.current
+        if path is None:
+            return None
+        try:
+            key = (path, Path(path).stat().st_mtime_ns)
+        except OSError:
+            return f"{path} is gone: choose another checkpoint."
+        if key not in self._read and key not in self._reading:
+            job = RunningJob(lambda _: InfoSpec(path=path), self)
+            job.ended.connect(lambda event: self._on_read(key, event))
+            self._reading[key] = job
+        return self._read.get(key)
+
+    def _on_read(self, key: tuple[str, int], event: Finished | Failed) -> None:
+        self._reading.pop(key).deleteLater()
+        if isinstance(event, Finished):
+            self._read[key] = Facts.from_info(event.result)
+        else:
+            self._read[key] = event.message
+        self.changed.emit()
+
+    def abandon(self) -> None:
+        """Stop reading."""
+        for job in self._reading.values():
+            job.abandon()
+        self._reading.clear()

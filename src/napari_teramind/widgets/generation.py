@@ -1,0 +1,179 @@
+"""One generation: a job, its words for the panel, its layers in the viewer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import create_worker
+
+from napari_teramind.brain import BrainStore
+from napari_teramind.jobs import (
+    Failed,
+    Finished,
+    Planned,
+    Preview,
+    Progress,
+    SimulateSpec,
+    Warned,
+    build_spec,
+)
+from napari_teramind.jobs.events import CANCELLED
+from napari_teramind.plugin.layers import generated_name
+from napari_teramind.widgets.results import ResultLayers
+from napari_teramind.widgets.running import RunningJob
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+
+class Generation(QObject):
+    """Generates a region as a job and shows it in a viewer as it sharpens.
+
+    Parameters
+    ----------
+    viewer
+        Where to show.
+    brain
+        The brain to generate from.
+    values
+        Fields of a `SimulateSpec`; ``roi``, ``slices`` and ``seed`` must be among them.
+
+    Raises
+    ------
+    UserError
+        If a field cannot be.
+    """
+
+    progressed = Signal(str, int, int)
+    """Words, units done, units in all (0: not known)."""
+    warned = Signal(str)
+    ended = Signal(object)
+    """``Finished`` or ``Failed``; exactly once, and not at all after `abandon`."""
+
+    def __init__(self, viewer: Viewer, brain: BrainStore, values: dict[str, Any]) -> None:
+        super().__init__()
+        self._brain = brain
+        self.seed: int = values["seed"]
+        self.checkpoint: str = str(values["checkpoint"])
+        self.name = free_name(brain, values["seed"], values["roi"], values["slices"])
+        self.words, self.done, self.total = "Starting", 0, 0
+        self._evaluations: int | None = None
+        self.began = time.monotonic()
+        self._computing_since: float | None = None
+        self._cancelling = self._loading = False
+        self._waiting: str | None = None
+        self._layers = ResultLayers(viewer, brain, values["roi"], values["slices"], self.seed)
+        fields = {"verb": "simulate", "brain": brain.path, "name": self.name, **values}
+        self._job = RunningJob(lambda folder: self._spec(fields, folder), self)
+        self._job.told.connect(self._on_event)
+        self._job.ended.connect(self._on_ended)
+
+    @staticmethod
+    def _spec(fields: dict[str, Any], folder: Path) -> SimulateSpec:
+        previews = {"preview_folder": folder / "previews"}
+        spec = build_spec({**fields, **previews}, "This generation")
+        if not isinstance(spec, SimulateSpec):
+            raise TypeError(type(spec))
+        return spec
+
+    @property
+    def pid(self) -> int:
+        """Process id of the job."""
+        return self._job.pid
+
+    def layer_names(self) -> str:
+        """Names of the layers that come out, for people."""
+        return ", ".join(generated_name(stain, self.seed) for stain in self._brain.stain_names)
+
+    def seconds_per_evaluation(self) -> float | None:
+        """How long one patch evaluation has taken, without what came before the first."""
+        if not self._evaluations or self._computing_since is None:
+            return None
+        return (time.monotonic() - self._computing_since) / self._evaluations
+
+    def cancel(self) -> None:
+        """Ask the job to end; `ended` follows."""
+        self._cancelling = True
+        self._job.cancel()
+        self._say("Cancelling")
+
+    def abandon(self) -> None:
+        """End the job and tell nobody, as when the window goes."""
+        self._cancelling = True
+        self._job.abandon()
+
+    def _on_event(self, event: Any) -> None:
+        match event:
+            case Planned():
+                self._evaluations = event.details.get("evaluations")
+                self._computing_since = time.monotonic()
+            case Progress() if not self._cancelling:
+                left = event.time_left()
+                words = left[0].upper() + left[1:] if left else event.message
+                self._say(words, event.done, event.total)
+            case Preview():
+                self._waiting = event.path
+                self._load_preview()
+            case Warned():
+                self.warned.emit(event.message)
+
+    def _say(self, words: str, done: int | None = None, total: int | None = None) -> None:
+        self.words = words
+        self.done = self.done if done is None else done
+        self.total = self.total if total is None else total
+        self.progressed.emit(self.words, self.done, self.total)
+
+    def _load_preview(self) -> None:
+        """Read the latest preview beside the event loop; those that came meanwhile are skipped."""
+        if self._loading or self._waiting is None or self._cancelling:
+            return
+        path, self._waiting = self._waiting, None
+        self._loading = True
+        worker = create_worker(_load, path)
+        worker.returned.connect(self._on_preview)
+        worker.start()
+
+    def _on_preview(self, image: np.ndarray | None) -> None:
+        self._loading = False
+        # The job may have ended, and its last image with it, while this one was being read.
+        if image is not None and not self._cancelling:
+            self._layers.show_preview(image)
+        self._load_preview()
+
+    def _on_ended(self, event: Finished | Failed) -> None:
+        self._cancelling = True
+        if isinstance(event, Finished):
+            self._layers.show_result(event.result["name"])
+        else:
+            self._layers.remove_preview()
+        self.ended.emit(event)
+
+
+def was_cancelled(event: Finished | Failed) -> bool:
+    """Whether a job ended because it was told to."""
+    return isinstance(event, Failed) and event.exit_code == CANCELLED
+
+
+def free_name(
+    brain: BrainStore, seed: int, roi: tuple[int, int, int, int], slices: tuple[int, int]
+) -> str:
+    """Return a name for a result that says what it is and that the brain does not have yet."""
+    base = (
+        f"seed {seed}, slices {slices[0]}-{slices[1] - 1}, y {roi[0]}-{roi[1]}, x {roi[2]}-{roi[3]}"
+    )
+    taken = set(brain.simulations)
+    if base not in taken:
+        return base
+    return next(name for n in range(2, len(taken) + 3) if (name := f"{base} ({n})") not in taken)
+
+
+def _load(path: str) -> np.ndarray | None:
+    """Read an image, or nothing if the job has removed it for a later one."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        return None

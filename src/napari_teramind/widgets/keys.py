@@ -1,0 +1,58 @@
+"""Keys of a viewer: generate, cancel, and a look at the real stains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from weakref import ref
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+    from napari_teramind.widgets.session import Session
+
+GENERATE, CANCEL, SHOW_REAL = "G", "Shift-G", "Q"  # none is taken by napari 0.9
+KEY_HELP = (
+    f"{GENERATE}: generate in the current view\n"
+    f"{CANCEL}: cancel\n"
+    f"{SHOW_REAL} held down: show the real stains instead of the generated ones"
+)
+
+
+def bind_keys(session: Session) -> None:
+    """Bind our keys on the session's viewer, where they are still free; see `KEY_HELP`."""
+    viewer = session.viewer
+    if viewer is None:
+        return
+    known = ref(session)
+
+    def generate(_: Viewer) -> None:
+        """Generate in the current view."""
+        if (session := known()) is not None:
+            session.region.from_view = True
+            session.generate_asked.emit()
+
+    def cancel(_: Viewer) -> None:
+        """Cancel generating."""
+        if (session := known()) is not None and session.generation is not None:
+            session.generation.cancel()
+
+    def show_real(_: Viewer) -> Iterator[None]:
+        """Show the real stains while the key is held down."""
+        if (session := known()) is None:
+            return
+        hidden = [
+            layer
+            for kind in ("simulation", "preview")
+            for layer in session.layers(kind)
+            if layer.visible
+        ]
+        for layer in hidden:
+            layer.visible = False
+        yield
+        for layer in hidden:
+            layer.visible = True
+
+    for key, action in ((GENERATE, generate), (CANCEL, cancel), (SHOW_REAL, show_real)):
+        if not any(str(bound) == key.replace("-", "+") for bound in viewer.keymap):
+            viewer.bind_key(key, action)

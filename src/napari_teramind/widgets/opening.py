@@ -1,0 +1,77 @@
+"""Bringing brains and genes into a viewer, from a panel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error
+
+from napari_teramind.plugin.layers import GENE_COLORS, gene_layer, tag_of
+from napari_teramind.plugin.reader import NO_LAYERS, is_brain, read
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Layer
+
+    from napari_teramind.widgets.session import Session
+
+
+def add_brain(viewer: Viewer, path: str | Path) -> list[Layer]:
+    """Add the layers of a brain store; what is wrong with it is told as a notification."""
+    if not is_brain(path):
+        show_error(f"{path} is not a brain store: choose a folder made by 'teramind import'.")
+        return []
+    found = read(str(path))
+    if found == NO_LAYERS:
+        return []
+    return [_add(viewer, layer) for layer in found]
+
+
+def show_gene(session: Session, gene: str) -> Layer | None:
+    """Show a gene of the session's brain: its layer if there is one, else a new one.
+
+    Parameters
+    ----------
+    session
+        Says which viewer and brain.
+    gene
+        A symbol of the brain's panel.
+    """
+    viewer, brain = session.viewer, session.brain
+    if viewer is None or brain is None:
+        return None
+    layers = session.layers("gene")
+    for layer in layers:
+        if tag_of(layer)["name"] == gene:
+            break
+    else:
+        taken = {_color(layer) for layer in layers if layer.visible}
+        color = next((c for c in GENE_COLORS if c.lower() not in taken), None)
+        layer = _add(viewer, gene_layer(brain, gene, color), at=_above_genes(session, viewer))
+    layer.visible = True
+    viewer.layers.selection.active = layer
+    return layer
+
+
+def _add(viewer: Viewer, layer_data: tuple[Any, dict[str, Any], str], at: int | None = None):
+    from napari.layers import Layer
+
+    layer = Layer.create(*layer_data)
+    viewer.layers.insert(len(viewer.layers) if at is None else at, layer)
+    return layer
+
+
+def _above_genes(session: Session, viewer: Viewer) -> int:
+    below = [
+        layer
+        for kind in ("stain", "simulation", "preview", "gene")
+        for layer in session.layers(kind)
+    ]
+    return max((viewer.layers.index(layer) + 1 for layer in below), default=len(viewer.layers))
+
+
+def _color(layer: Layer) -> str:
+    """Return the brightest colour of a layer's colormap, as #rrggbb."""
+    red, green, blue = (round(255 * float(c)) for c in layer.colormap.colors[-1][:3])
+    return f"#{red:02x}{green:02x}{blue:02x}"

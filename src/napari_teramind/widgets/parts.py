@@ -1,0 +1,139 @@
+"""Small pieces of which the panels are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QFontMetrics
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QFrame,
+    QGridLayout,
+    QLabel,
+    QScrollArea,
+    QScrollBar,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+MARGIN = 8
+PRIMARY_HEIGHT = 32
+PANEL_WIDTH = 320
+"""Width at which nothing in a panel may be clipped."""
+
+
+def sentence(text: str = "") -> QLabel:
+    """Return a label that wraps and never forces a panel to be wide; text may be simple HTML."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+    label.setOpenExternalLinks(True)
+    # Text that can be selected takes the focus from a click only, and never stops the tab key.
+    label.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return label
+
+
+def form() -> QGridLayout:
+    """Return a grid of labels and fields that lines up with all other such grids."""
+    layout = QGridLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setColumnMinimumWidth(0, QFontMetrics(QApplication.font()).horizontalAdvance("M" * 8))
+    layout.setColumnStretch(1, 1)
+    return layout
+
+
+class Foldable(QWidget):
+    """A titled part of a panel that folds away."""
+
+    def __init__(self, title: str, content: QWidget, *, open_: bool = False) -> None:
+        super().__init__()
+        self.button = QToolButton()
+        self.button.setText(title)
+        self.button.setCheckable(True)
+        self.button.setAutoRaise(True)
+        self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.content = content
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.button)
+        layout.addWidget(content)
+        self.button.toggled.connect(self._fold)
+        self.button.setChecked(open_)
+        self._fold(open_)
+
+    def _fold(self, is_open: bool) -> None:
+        arrow = Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow
+        self.button.setArrowType(arrow)
+        self.content.setVisible(is_open)
+
+
+class PathChoice(QComboBox):
+    """A drop-down of paths: shows names, tells whole paths in tooltips, never grows wide."""
+
+    chosen = Signal(str)
+    """The user picked a path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.activated.connect(self._on_activated)
+
+    def _on_activated(self, index: int) -> None:
+        self.chosen.emit(self.itemData(index))
+
+    def show_paths(self, paths: list[str], current: str | None) -> None:
+        """Offer paths; two of one name are told apart by their folders."""
+        names = [Path(path).name for path in paths]
+        self.clear()
+        for path, name in zip(paths, names, strict=True):
+            double = names.count(name) > 1
+            self.addItem(f"{name} ({Path(path).parent.name})" if double else name, path)
+            self.setItemData(self.count() - 1, path, Qt.ItemDataRole.ToolTipRole)
+        if current in paths:
+            self.setCurrentIndex(paths.index(current))
+        self.setToolTip(current or "")
+
+
+class Scrolling(QScrollArea):
+    """Lets a panel's content scroll up and down, and only so, on small screens."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._bar = QScrollBar()
+        self.setVerticalScrollBar(self._bar)
+        self.setWidget(content)
+        self._content = content
+
+    def minimumSizeHint(self) -> QSize:
+        """Never narrower than what is inside, which could not be reached then."""
+        return QSize(self._content_width(), super().minimumSizeHint().height())
+
+    def sizeHint(self) -> QSize:
+        """As wide as a panel should be."""
+        return QSize(max(PANEL_WIDTH, self._content_width()), super().sizeHint().height())
+
+    def _content_width(self) -> int:
+        return self._content.minimumSizeHint().width() + self._bar.sizeHint().width()
+
+
+def italic(gene: str) -> str:
+    """Return a gene symbol as biologists write it, as HTML."""
+    return f"<i>{gene}</i>"
+
+
+def micrometers(pixels: float, pixel_size: float) -> str:
+    """Return a length as people say it: "55 um", "1.2 mm"."""
+    length = pixels * pixel_size
+    if length >= 1000:
+        return f"{length / 1000:.3g} mm"
+    return f"{length:.3g} um" if length < 100 else f"{length:.0f} um"

@@ -1,0 +1,145 @@
+"""The region that a viewer's panels are about: a rectangle in the plane, a range of slices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_teramind.plugin.layers import tag_of
+from napari_teramind.widgets import roi as rois
+
+if TYPE_CHECKING:
+    from napari.layers import Shapes
+
+    from napari_teramind.widgets.session import Session
+
+SETTLE_MS = 80
+"""How long the view must rest before the numbers follow it."""
+
+
+class Region(QObject):
+    """What is to be generated, for all panels of one viewer."""
+
+    changed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._session = session
+        self._from_view = True
+        self._shapes: Shapes | None = None
+        self._slices: tuple[int, int] | None = None  # None: the slice in view
+        self._settle = QTimer(self)
+        self._settle.setSingleShot(True)
+        self._settle.setInterval(SETTLE_MS)
+        self._settle.timeout.connect(self.changed)
+        viewer = session.viewer
+        if viewer is None:
+            return
+        for emitter in (
+            viewer.scene.camera.events.center,
+            viewer.scene.camera.events.zoom,
+            viewer.canvas.events.size,
+            viewer.dims.events.ndisplay,
+            viewer.dims.events.order,
+        ):
+            emitter.connect(self._on_view)
+        viewer.dims.events.point.connect(self._on_slice)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    # In the plane
+
+    @property
+    def from_view(self) -> bool:
+        """Whether the region is the current view; else it is the rectangle that was drawn."""
+        return self._from_view
+
+    @from_view.setter
+    def from_view(self, value: bool) -> None:
+        if value != self._from_view:
+            self._from_view = value
+            self.changed.emit()
+
+    def roi(self) -> rois.Roi | None:
+        """Return the rectangle in pixels (y0, y1, x0, x1), or None if there is none yet."""
+        viewer, brain = self._session.viewer, self._session.brain
+        stains = self._session.layers("stain")
+        if viewer is None or brain is None or not stains:
+            return None
+        plane = brain.shape[1:]
+        if self._from_view:
+            return rois.view_roi(viewer, stains[0], plane)
+        return None if self._shapes is None else rois.rectangle_roi(self._shapes, stains[0], plane)
+
+    def draw(self) -> None:
+        """Let the user draw the rectangle."""
+        viewer = self._session.viewer
+        if viewer is None:
+            return
+        layer = rois.draw_rectangle(viewer)
+        if layer is not self._shapes:
+            self._shapes = layer
+            layer.events.data.connect(self._on_shapes)
+        self._from_view = False
+        self.changed.emit()
+
+    # Slices
+
+    @property
+    def slices(self) -> tuple[int, int]:
+        """The slices (z0, z1), half open, within the session's brain."""
+        brain = self._session.brain
+        depth = 1 if brain is None else brain.shape[0]
+        z0, z1 = self._slices or (self.slice_in_view(), self.slice_in_view() + 1)
+        z0 = min(z0, depth - 1)
+        return z0, max(z0 + 1, min(z1, depth))
+
+    @slices.setter
+    def slices(self, value: tuple[int, int]) -> None:
+        if value != self._slices:
+            self._slices = value
+            self.changed.emit()
+
+    def follow_slice(self) -> None:
+        """Take the slice that is on the canvas, whichever that is."""
+        self._slices = None
+        self.changed.emit()
+
+    def slice_in_view(self) -> int:
+        """Return the slice that is on the canvas."""
+        viewer, brain = self._session.viewer, self._session.brain
+        stains = self._session.layers("stain")
+        if viewer is None or brain is None or not stains:
+            return 0
+        z = round(float(stains[0].world_to_data(viewer.dims.point)[-3]))
+        return min(max(z, 0), brain.shape[0] - 1)
+
+    # What follows
+
+    def _on_view(self, event: Any = None) -> None:
+        viewer = self._session.viewer
+        if self._shapes is not None and viewer is not None and self._shapes.data:
+            rois.keep_line_thin(self._shapes, viewer.scene.camera.zoom)
+        if self._from_view:
+            self._settle.start()
+
+    def _on_slice(self, event: Any = None) -> None:
+        if self._slices is None:
+            self._settle.start()
+
+    def _on_shapes(self, event: Any) -> None:
+        if event.action == "added":
+            # Not now: napari is still busy with the shape that it has just added.
+            QTimer.singleShot(0, self._finish_drawing)
+        self._settle.start()
+
+    def _finish_drawing(self) -> None:
+        if self._shapes is not None and self._shapes.data:
+            rois.keep_last(self._shapes)
+            self._shapes.mode = "select"
+            self._shapes.selected_data = {0}
+
+    def _on_removed(self, event: Any) -> None:
+        if tag_of(event.value).get("kind") == "roi":
+            self._shapes = None
+            self.changed.emit()

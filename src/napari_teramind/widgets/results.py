@@ -1,0 +1,160 @@
+"""Generated stains as layers: a preview that sharpens in place, then the stored result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import numpy as np
+
+from napari_teramind.brain import BrainStore
+from napari_teramind.plugin.layers import (
+    AXES,
+    TAG,
+    UNITS,
+    brain_key,
+    generated_name,
+    simulation_layers,
+    tag_of,
+)
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Image, Layer
+
+Roi = tuple[int, int, int, int]
+Slices = tuple[int, int]
+
+LOOK = ("visible", "opacity", "contrast_limits", "gamma", "colormap", "blending")
+"""What the user may have changed on a preview, and finds again on the result."""
+
+
+class ResultLayers:
+    """The layers of one generation in one viewer.
+
+    A layer that the user removed does not come back; one that was renamed keeps its name.
+
+    Parameters
+    ----------
+    viewer
+        Where to show; held weakly.
+    brain
+        The brain that is generated from.
+    roi, slices
+        The region: pixels (y0, y1, x0, x1) and slices (z0, z1), half open.
+    seed
+        For the layers' names.
+    """
+
+    def __init__(
+        self, viewer: Viewer, brain: BrainStore, roi: Roi, slices: Slices, seed: int
+    ) -> None:
+        self._viewer = ref(viewer)
+        self._brain = brain
+        self._roi, self._slices, self._seed = roi, slices, seed
+        self._previews: list[Layer] | None = None
+
+    def show_preview(self, image: np.ndarray) -> None:
+        """Show or renew the preview.
+
+        Parameters
+        ----------
+        image
+            (stains, z, y, x) uint8 of the region.
+        """
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        if self._previews is None:
+            self._previews = [
+                self._insert(viewer, image[i], self._preview_meta(viewer, i, name))
+                for i, name in enumerate(self._brain.stain_names[: len(image)])
+            ]
+            return
+        for layer, pixels in zip(self._previews, image, strict=True):
+            if layer in viewer.layers:
+                layer.data = pixels
+
+    def show_result(self, name: str) -> None:
+        """Put the stored result in the place of the preview."""
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        results = simulation_layers(self._brain, name)
+        if self._previews is None:
+            for i, (data, meta, _) in enumerate(results):
+                stain = self._stain_layer(viewer, self._brain.stain_names[i])
+                self._insert(viewer, data, meta | _look(stain, without="blending"))
+            return
+        for preview, (data, meta, _) in zip(self._previews, results, strict=True):
+            if preview not in viewer.layers:
+                continue
+            at = viewer.layers.index(preview)
+            selected = preview in viewer.layers.selection
+            meta |= _look(preview) | {"name": preview.name}
+            viewer.layers.remove(preview)
+            result = self._insert(viewer, data, meta, at)
+            if selected:
+                viewer.layers.selection.add(result)
+        self._previews = None
+
+    def remove_preview(self) -> None:
+        """Take the preview away, as when there will be no result."""
+        viewer = self._viewer()
+        for layer in self._previews or []:
+            if viewer is not None and layer in viewer.layers:
+                viewer.layers.remove(layer)
+        self._previews = None
+
+    def _preview_meta(self, viewer: Viewer, channel: int, stain: str) -> dict[str, Any]:
+        brain, (y0, _, x0, _), (z0, _) = self._brain, self._roi, self._slices
+        dz = brain.stains.scale(0)[-3]
+        origin = brain.stains.translation(0)[-3:]
+        pixel = brain.pixel_size
+        tag = {"brain": brain_key(brain.path), "kind": "preview", "name": stain}
+        return _look(self._stain_layer(viewer, stain), without="blending") | {
+            "name": generated_name(stain, self._seed),
+            "scale": (dz, pixel, pixel),
+            "translate": (origin[0] + z0 * dz, origin[1] + y0 * pixel, origin[2] + x0 * pixel),
+            "units": UNITS,
+            "axis_labels": AXES,
+            "metadata": {TAG: tag},
+            "blending": "translucent_no_depth" if channel == 0 else "additive",
+            "rgb": False,
+        }
+
+    def _stain_layer(self, viewer: Viewer, stain: str) -> Layer | None:
+        """Return the layer of the real stain, whose look the generated one shares."""
+        for layer in viewer.layers:
+            tag = tag_of(layer)
+            if tag.get("brain") == brain_key(self._brain.path) and (
+                (tag.get("kind"), tag.get("name")) == ("stain", stain)
+            ):
+                return layer
+        return None
+
+    def _insert(
+        self, viewer: Viewer, data: Any, meta: dict[str, Any], at: int | None = None
+    ) -> Image:
+        """Add an image, by default right above this brain's stains and results."""
+        from napari.layers import Image
+
+        layer = Image(data, **meta)
+        viewer.layers.insert(self._top(viewer) if at is None else at, layer)
+        return layer
+
+    def _top(self, viewer: Viewer) -> int:
+        own = [
+            i + 1
+            for i, layer in enumerate(viewer.layers)
+            if tag_of(layer).get("brain") == brain_key(self._brain.path)
+            and tag_of(layer).get("kind") in ("stain", "simulation", "preview")
+        ]
+        return max(own, default=len(viewer.layers))
+
+
+def _look(layer: Layer | None, without: str = "") -> dict[str, Any]:
+    if layer is None:
+        return {}
+    look = {name: getattr(layer, name) for name in LOOK if name != without}
+    return look | {"visible": True} if without else look

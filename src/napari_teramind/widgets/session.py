@@ -1,0 +1,179 @@
+"""What the panels of one viewer share: its brains, the chosen checkpoint, the run."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QMainWindow, QWidget
+
+from napari_teramind.brain import BrainStore, open_brain
+from napari_teramind.jobs import Failed, Finished
+from napari_teramind.plugin.display import follow
+from napari_teramind.plugin.layers import tag_of
+from napari_teramind.widgets import settings
+from napari_teramind.widgets.checkpoints import Checkpoints
+from napari_teramind.widgets.generation import Generation, was_cancelled
+from napari_teramind.widgets.region import Region
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Layer
+
+_sessions: WeakKeyDictionary[Viewer, Session] = WeakKeyDictionary()
+
+
+def session_of(viewer: Viewer) -> Session:
+    """Return the session of a viewer; every panel of that viewer gets the same one."""
+    # Inside widgets napari hands out proxies of the viewer, a new one every time.
+    viewer = inspect.unwrap(viewer)
+    if viewer not in _sessions:
+        _sessions[viewer] = Session(viewer)
+    return _sessions[viewer]
+
+
+class Session(QObject):
+    """State shared by the panels of one viewer, which is held weakly."""
+
+    brains_changed = Signal()
+    """Brains came or went, or another one was chosen."""
+    generation_changed = Signal()
+    """A generation began or ended."""
+    generate_asked = Signal()
+    """The user pressed the key for it; the Simulate panel knows with which settings."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = ref(viewer)
+        self._stores: dict[str, BrainStore] = {}
+        self._brain: str | None = None
+        self._generation: Generation | None = None
+        self._watched = False
+        self.outcome = ""
+        viewer.layers.events.inserted.connect(self._on_layers)
+        viewer.layers.events.removed.connect(self._on_layers)
+        follow(viewer)
+        self.region = Region(self)
+        self.checkpoints = Checkpoints(self)
+
+    @property
+    def viewer(self) -> Viewer | None:
+        """The viewer, or None once it has gone."""
+        return self._viewer()
+
+    # Brains
+
+    def brains(self) -> list[str]:
+        """Paths of the brains that have a layer in the viewer, lowest layer first."""
+        viewer = self.viewer
+        paths = [tag_of(layer).get("brain") for layer in viewer.layers] if viewer else []
+        return list(dict.fromkeys(path for path in paths if path))
+
+    @property
+    def brain_path(self) -> str | None:
+        """The chosen brain, if it is still shown; else the first one shown."""
+        brains = self.brains()
+        if self._brain in brains:
+            return self._brain
+        return brains[0] if brains else None
+
+    def choose_brain(self, path: str) -> None:
+        """Make one of `brains` the one that the panels are about."""
+        if path != self._brain:
+            self._brain = path
+            self.brains_changed.emit()
+
+    def store(self, path: str) -> BrainStore:
+        """Open a brain, once."""
+        if path not in self._stores:
+            self._stores[path] = open_brain(path)
+        return self._stores[path]
+
+    @property
+    def brain(self) -> BrainStore | None:
+        """The chosen brain, opened."""
+        path = self.brain_path
+        return None if path is None else self.store(path)
+
+    def layers(self, kind: str) -> list[Layer]:
+        """Layers of the chosen brain that show one kind of thing, lowest first."""
+        viewer, brain = self.viewer, self.brain_path
+        if viewer is None or brain is None:
+            return []
+        return [
+            layer
+            for layer in viewer.layers
+            if tag_of(layer).get("brain") == brain and tag_of(layer).get("kind") == kind
+        ]
+
+    def _on_layers(self, event: Any) -> None:
+        if tag_of(event.value).get("kind") in ("stain", "gene", "structures", "simulation"):
+            self.brains_changed.emit()
+
+    # The run
+
+    @property
+    def generation(self) -> Generation | None:
+        """The generation that is running, if any."""
+        return self._generation
+
+    def generate(self, values: dict[str, Any]) -> None:
+        """Start generating.
+
+        Parameters
+        ----------
+        values
+            Fields of a `SimulateSpec`.
+
+        Raises
+        ------
+        UserError
+            If a field cannot be.
+        """
+        viewer, brain = self.viewer, self.brain
+        if viewer is None or brain is None or self._generation is not None:
+            return
+        generation = Generation(viewer, brain, values)
+        generation.warned.connect(show_warning)
+        generation.ended.connect(self._on_ended)
+        self._generation, self.outcome = generation, ""
+        self.generation_changed.emit()
+
+    def _on_ended(self, event: Finished | Failed) -> None:
+        generation, self._generation = self._generation, None
+        if generation is None:
+            return
+        took = time.monotonic() - generation.began
+        if isinstance(event, Finished):
+            seconds = generation.seconds_per_evaluation()
+            if seconds is not None:
+                settings.remember_speed(generation.checkpoint, seconds)
+            self.outcome = f"Done in {took:.0f} s: {generation.layer_names()}."
+            show_info(self.outcome)
+        elif was_cancelled(event):
+            self.outcome = "Cancelled."
+        else:
+            self.outcome = event.message
+            show_error(event.message)
+        generation.deleteLater()
+        self.generation_changed.emit()
+
+    def watch(self, widget: QWidget) -> None:
+        """End what runs when the window that a panel is part of goes away."""
+        window: QWidget | None = widget
+        while window is not None and not isinstance(window, QMainWindow):
+            window = window.parentWidget()
+        if window is not None and not self._watched:
+            self._watched = True
+            window.destroyed.connect(self.abandon)
+
+    def abandon(self) -> None:
+        """End what runs and tell nobody."""
+        self.checkpoints.abandon()
+        if self._generation is not None:
+            self._generation.abandon()
+            self._generation = None

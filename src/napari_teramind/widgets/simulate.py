@@ -1,0 +1,176 @@
+"""The Simulate panel: generate tissue images where the user looks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error, show_warning
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QProgressBar, QPushButton, QStackedLayout, QVBoxLayout, QWidget
+
+from napari_teramind.errors import UserError
+from napari_teramind.widgets import settings
+from napari_teramind.widgets.checkpoints import Facts
+from napari_teramind.widgets.empty import NoBrain
+from napari_teramind.widgets.how import How
+from napari_teramind.widgets.keys import KEY_HELP, bind_keys
+from napari_teramind.widgets.parts import (
+    MARGIN,
+    PRIMARY_HEIGHT,
+    Foldable,
+    Scrolling,
+    sentence,
+)
+from napari_teramind.widgets.plan import plan_words
+from napari_teramind.widgets.session import session_of
+from napari_teramind.widgets.what import What
+from napari_teramind.widgets.where import Where
+
+if TYPE_CHECKING:
+    import napari
+
+
+class SimulateWidget(QWidget):
+    """Generates stains of a region from gene expression, and shows them in place.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer; panels of one viewer share one session.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.session = session_of(napari_viewer)
+        self.what = What(self.session)
+        self.where = Where(self.session)
+        self.how = How()
+        self.advanced = Foldable("Advanced", self.how)
+        self.plan_label = sentence()
+        self.button = QPushButton("Generate")
+        self.button.setToolTip(KEY_HELP)
+        self.button.setMinimumHeight(PRIMARY_HEIGHT)
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(False)
+        self.words = sentence()
+        self.empty = NoBrain(self.session)
+        self._pages = QStackedLayout(self)
+        self._pages.addWidget(self.empty)
+        self._pages.addWidget(Scrolling(self._lay_out()))
+        self._connect()
+        bind_keys(self.session)
+        self.refresh()
+
+    def _lay_out(self) -> QWidget:
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
+        layout.setAlignment(Qt.AlignmentFlag.AlignTop)
+        for widget in (
+            self.what,
+            self.where,
+            self.advanced,
+            self.plan_label,
+            self.button,
+            self.progress,
+            self.words,
+        ):
+            layout.addWidget(widget)
+        return content
+
+    def _connect(self) -> None:
+        self.session.brains_changed.connect(self.refresh)
+        self.session.generation_changed.connect(self._on_generation)
+        self.session.region.changed.connect(self._refresh_plan)
+        self.session.generate_asked.connect(self.generate)
+        self.what.changed.connect(self._refresh_plan)
+        self.how.changed.connect(self._refresh_plan)
+        self.button.clicked.connect(self._on_button)
+
+    # What the user does
+
+    def _on_button(self) -> None:
+        if self.session.generation is None:
+            self.generate()
+        else:
+            self.session.generation.cancel()
+            self._refresh_run()
+
+    def generate(self) -> None:
+        """Start generating what the panel says, or say why not."""
+        if self.session.generation is not None:
+            return
+        problem = self.problem()
+        if problem:
+            show_warning(problem)
+            return
+        try:
+            self.session.generate(self.values())
+        except UserError as error:
+            show_error(str(error))
+
+    def values(self) -> dict[str, Any]:
+        """Fields of a `SimulateSpec`, as the panel stands."""
+        checkpoints = self.session.checkpoints
+        return {
+            "checkpoint": checkpoints.current,
+            "genes": checkpoints.gene_list,
+            "roi": self.session.region.roi(),
+            "slices": self.session.region.slices,
+            **self.how.values(),
+        }
+
+    def problem(self) -> str:
+        """Why nothing can be generated as the panel stands; "" if it can."""
+        problem = self.what.problem()
+        if not problem and self.session.region.roi() is None:
+            problem = "Choose where to generate: the current view, or a rectangle that you draw."
+        return problem
+
+    # What follows
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Watch the window that the panel is part of; there is none before."""
+        super().showEvent(event)
+        self.session.watch(self)
+
+    def refresh(self) -> None:
+        """Show the session as it is now."""
+        self._pages.setCurrentIndex(0 if self.session.brain_path is None else 1)
+        self._refresh_run()
+
+    def _refresh_plan(self) -> None:
+        session, checkpoints = self.session, self.session.checkpoints
+        brain, roi = session.brain, session.region.roi()
+        words = ""
+        if brain is not None and roi is not None:
+            facts, checkpoint = checkpoints.facts(), checkpoints.current
+            speed = settings.seconds_per_evaluation(checkpoint) if checkpoint else None
+            known = facts if isinstance(facts, Facts) else None
+            words = plan_words(brain, roi, session.region.slices, known, self.how.values(), speed)
+        self.plan_label.setText(words)
+        self.button.setEnabled(session.generation is not None or not self.problem())
+
+    def _on_generation(self) -> None:
+        if self.session.generation is not None:
+            self.session.generation.progressed.connect(self._on_progress)
+        self._refresh_run()
+
+    def _on_progress(self, words: str, done: int, total: int) -> None:
+        self.words.setText(words)
+        self.progress.setMaximum(total)
+        self.progress.setValue(done)
+
+    def _refresh_run(self) -> None:
+        generation = self.session.generation
+        running = generation is not None
+        self.button.setText("Cancel" if running else "Generate")
+        for part in (self.what, self.where, self.how):
+            part.setEnabled(not running)
+        self.progress.setVisible(running)
+        if generation is not None:
+            self._on_progress(generation.words, generation.done, generation.total)
+        else:
+            self.words.setText(self.session.outcome)
+        self._refresh_plan()
