@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ from napari_teramind.brain.layout import Channel, Placement, ceil_div, chunk_and
 from napari_teramind.errors import UserError
 
 VERSION = "0.5"
+_HEX = re.compile(r"[0-9A-Fa-f]{6}")
 _MICROMETERS = {
     "angstrom": 1e-4,
     "nanometer": 1e-3,
@@ -97,10 +99,11 @@ def label_attributes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             {"label-value": int(row["id"]), **{k: v for k, v in row.items() if k != "id"}}
             for row in rows
         ]
+        colors = {int(row["id"]): str(row.get("color_hex")) for row in rows}
         block["colors"] = [
-            {"label-value": int(row["id"]), "rgba": [*bytes.fromhex(row["color_hex"]), 255]}
-            for row in rows
-            if row.get("color_hex")
+            {"label-value": label, "rgba": [*bytes.fromhex(color), 255]}
+            for label, color in colors.items()
+            if _HEX.fullmatch(color)
         ]
     return block
 
@@ -281,12 +284,19 @@ class MultiscaleImage:
 
     @property
     def label_rows(self) -> list[dict[str, Any]]:
-        """Rows of a label image's properties, with ``id``; empty if it has none."""
-        rows = self._ome.get("image-label", {}).get("properties", [])
-        return [
-            {"id": row["label-value"], **{k: v for k, v in row.items() if k != "label-value"}}
-            for row in rows
-        ]
+        """Rows of a label image's properties, with ``id`` and ``color_hex``; [] if it has none."""
+        block = self._ome.get("image-label", {})
+        colors = {
+            entry["label-value"]: bytes(entry["rgba"][:3]).hex().upper()
+            for entry in block.get("colors", [])
+            if "rgba" in entry
+        }
+        rows = {value: {"id": value, "color_hex": color} for value, color in colors.items()}
+        for entry in block.get("properties", []):
+            value = entry["label-value"]
+            own = {key: item for key, item in entry.items() if key != "label-value"}
+            rows[value] = rows.get(value, {"id": value}) | own
+        return list(rows.values())
 
 
 def _unit(axis: Mapping[str, Any]) -> float:
