@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,6 +53,18 @@ def test_time_left_grows_out_of_the_phase_alone() -> None:
 
 def test_a_resumed_phase_does_not_count_what_was_done_before() -> None:
     events = progress_of([(0, "Training", 900, 1000), (50, "Training", 950, 1000)])
+    assert events[-1].seconds_left == 50
+
+
+def test_time_left_is_no_more_than_the_time_limit() -> None:
+    events: list[Event] = []
+    clock = Clock()
+    job = JobContext(events.append, clock)
+    job.ends_within(60)
+    job.report("Training", 0, 1000)
+    clock.now = 10
+    job.report("Training", 1, 1000)
+    assert isinstance(events[-1], Progress)
     assert events[-1].seconds_left == 50
 
 
@@ -165,3 +178,17 @@ def test_previews_of_every_step_lie_in_the_chosen_folder(
     assert sorted(set(steps)) == [1, 2, 3, 4]
     assert len(list(folder.iterdir())) == 2
     assert isinstance(events[-1], Finished)
+
+
+def test_what_does_not_fit_in_memory_is_refused_before_it_starts(
+    brain_copy: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(available=1_000_000)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    spec = SimulateSpec(brain=str(brain_copy), checkpoint=tiny_checkpoint, name="large")
+    events: list[Event] = []
+    assert run_job(spec, events.append) == 2
+    assert isinstance(events[-1], Failed)
+    assert "GB of memory" in events[-1].message
+    # Saying what it would take is no work.
+    assert run_job(spec.model_copy(update={"dry_run": True}), events.append) == 0

@@ -41,6 +41,11 @@ class JobContext:
         self._phase: tuple[str, int] | None = None
         self._started = self._last = 0.0
         self._first_done = 0
+        self._deadline = float("inf")
+
+    def ends_within(self, seconds: float) -> None:
+        """Promise that the present work ends after that time, however much of it is left."""
+        self._deadline = self._clock() + seconds
 
     def report(self, message: str, done: int, total: int) -> None:
         """Tell how far the job is: the progress callback of every room."""
@@ -53,14 +58,14 @@ class JobContext:
         if not new and done < total and now - self._last < self.MIN_INTERVAL:
             return
         self._last = now
-        left = self._seconds_left(now - self._started, done, total)
+        left = self._seconds_left(now, done, total)
         self.emit(Progress(message=message, done=done, total=total, seconds_left=left))
 
-    def _seconds_left(self, elapsed: float, done: int, total: int) -> float | None:
-        advanced = done - self._first_done
+    def _seconds_left(self, now: float, done: int, total: int) -> float | None:
+        elapsed, advanced = now - self._started, done - self._first_done
         if advanced <= 0 or total <= 0 or elapsed < 1:
             return None
-        return elapsed / advanced * max(0, total - done)
+        return max(0, min(elapsed / advanced * (total - done), self._deadline - now))
 
     def planned(self, text: str, **details: Any) -> None:
         """Say what is about to be done."""

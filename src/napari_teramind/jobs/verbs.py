@@ -17,7 +17,9 @@ from napari_teramind.jobs.specs import (
     InfoSpec,
     JobSpec,
     PhantomSpec,
+    Roi,
     SimulateSpec,
+    Slices,
     TrainSpec,
 )
 
@@ -187,6 +189,8 @@ def _train(spec: TrainSpec, job: JobContext) -> Result:
 
     config = TrainConfig(genes=_panel(spec.genes), **spec.settings())
     brains = [open_brain(path) for path in spec.brains]
+    if spec.time_limit is not None:
+        job.ends_within(spec.time_limit)
     fitted = fit(
         brains,
         spec.out,
@@ -227,6 +231,7 @@ def _simulate(spec: SimulateSpec, job: JobContext) -> Result:
     job.planned(plan.text, **details)
     if spec.dry_run:
         return {**details, "summary": [f"{plan.text}."]}
+    _check_memory(plan.memory_bytes if model.device.type == "cpu" else 0, roi, slices)
     path = simulate_to_store(
         brain,
         model,
@@ -244,6 +249,19 @@ def _simulate(spec: SimulateSpec, job: JobContext) -> Result:
         overwrite=spec.overwrite,
     )
     return {"path": path, "name": Path(path).name, "summary": [f"Generated {path}."]}
+
+
+def _check_memory(computing: int, roi: Roi, slices: Slices) -> None:
+    """Refuse what would not fit, rather than be killed for it after hours."""
+    import psutil
+
+    result = 2 * (slices[1] - slices[0]) * (roi[1] - roi[0]) * (roi[3] - roi[2])
+    needed, free = computing + result, psutil.virtual_memory().available
+    if needed > free:
+        raise UserError(
+            f"This needs about {needed / 1e9:,.0f} GB of memory and {free / 1e9:,.0f} GB are free; "
+            "choose a smaller ROI or fewer slices."
+        )
 
 
 def _free_name(brain: BrainStore) -> str:
