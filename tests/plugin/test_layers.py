@@ -43,18 +43,41 @@ def test_names_order_and_looks(tiny_brain: BrainStore):
         assert tuple(layer.contrast_limits) == channel.window
 
 
-def test_structures_have_the_atlas_colours_and_names(tiny_brain: BrainStore):
+def test_structures_have_the_atlas_colours_and_names(tiny_brain: BrainStore, tiny_arrays):
     layer = made(tiny_brain)["structures"]
     assert isinstance(layer, Labels)
+    ids = dict(zip(layer.features["index"], layer.features["id"], strict=True))
     for row in tiny_brain.structure_table.itertuples():
+        (label,) = (number for number, id_ in ids.items() if id_ == row.id)
         expected = [int(row.color_hex[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-        np.testing.assert_allclose(layer.get_color(row.id)[:3], expected, atol=1e-3)
-    assert structure_names(layer) == {
-        997: "root - root",
-        672: "CP - Caudoputamen",
-        549: "TH - Thalamus",
-    }
+        np.testing.assert_allclose(layer.get_color(label)[:3], expected, atol=1e-3)
+        assert structure_names(layer)[label] == f"{row.acronym} - {row.name}"
     assert layer.get_color(0) is None  # transparent
+    shown = np.asarray(layer.data[-1])
+    np.testing.assert_array_equal(np.vectorize({0: 0, **ids}.get)(shown), tiny_arrays[2])
+
+
+def test_large_and_unlisted_atlas_ids_are_drawn(tmp_path: Path):
+    rows = [
+        {"id": i, "acronym": str(i), "name": str(i), "color_hex": color, "parent_id": None}
+        for i, color in [(614454277, "FF0000"), (8, "00FF00"), (312782546, None)]
+    ]
+    labels = np.array([[614454277, 8, 312782546, 0, 5]], np.uint32)
+    with BrainWriter.create(
+        tmp_path / "ids.zarr",
+        name="ids",
+        shape=(1, 16, 80),
+        genes=["Th"],
+        labels={"structures": LabelInfo(16, rows)},
+    ) as writer:
+        writer.write_label("structures", 0, labels)
+    layer = made(open_brain(tmp_path / "ids.zarr"))["structures"]
+    numbers = np.asarray(layer.data[-1])[0, 0]
+    assert numbers.tolist() == [3, 1, 2, 0, 4]
+    colors = layer.colormap.map(numbers)
+    np.testing.assert_allclose(colors[:2, :3], [[1, 0, 0], [0, 1, 0]], atol=1e-3)
+    np.testing.assert_allclose(colors[[2, 4], :3], 0.5, atol=0.01)
+    assert structure_names(layer)[4] == "? - not in the atlas"
 
 
 def test_a_brain_without_structures_opens(tmp_path: Path):

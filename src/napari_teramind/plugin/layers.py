@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_teramind.plugin.lazy import LazyView, channel_pyramid
+from napari_teramind.plugin.lazy import LazyView, Recode, channel_pyramid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,8 @@ AXES = ("z", "y", "x")
 UNITS = ("um", "um", "um")
 CONTOUR = 2
 STRUCTURE_OPACITY = 0.8
+UNKNOWN = "#808080"
+"""Colour of structures that the atlas's table lacks, or gives no colour."""
 
 # Okabe and Ito's colours without the two that stand for DAPI and PolyT.
 GENE_COLORS = ("#F0E442", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#FFFFFF")
@@ -119,47 +121,53 @@ def generated_name(stain: str, seed: int | None, name: str = "") -> str:
 
 
 def structure_layer(brain: BrainStore) -> LayerTuple:
-    """Return the structures as a labels layer: the atlas's colours, contours, names as features."""
+    """Return the structures as a labels layer: the atlas's colours, contours, names as features.
+
+    Labels are numbered 1, 2, ... in the order of the atlas's ids, which are the features' column
+    ``id``; see `Recode`.
+    """
     from napari.utils.colormaps import DirectLabelColormap
 
     image, table = brain.structures, brain.structure_table
     if image is None or table is None:
         raise ValueError(f"{brain.path} has no structures")
-    colors: dict[int | None, Any] = {0: "#00000000", None: "#808080"}
-    colors |= {
-        int(i): f"#{c}"
-        for i, c in zip(table["id"], table["color_hex"], strict=True)
-        if isinstance(c, str) and c  # pandas reads a missing colour as NaN
-    }
+    features = _structure_features(table)
+    recode = Recode(table["id"].tolist())
+    colors: dict[int | None, Any] = {0: "#00000000", None: UNKNOWN}
+    colors |= dict(zip(features["index"], features.pop("color"), strict=True))
     repeat = max(1, round(image.scale(0)[-1] / brain.pixel_size))
     meta = _placement(image, repeat) | {
         "name": "structures",
         "colormap": DirectLabelColormap(color_dict=colors),
-        "features": _structure_features(table),
+        "features": features,
         "opacity": STRUCTURE_OPACITY,
         "blending": "translucent_no_depth",
         "metadata": {TAG: _tag(brain, "structures", "structures")},
         "rendering": "translucent",
     }
-    pyramid = channel_pyramid(image.levels, None, finest_repeat=repeat)
+    pyramid = channel_pyramid(image.levels, None, finest_repeat=repeat, recode=recode)
     return _with_data(pyramid, meta, "labels")
 
 
 def structure_names(layer: Layer) -> dict[int, str]:
-    """Return "SNc - Substantia nigra, compact part" for every id of a structures layer."""
+    """Return "SNc - Substantia nigra, compact part" for every label of a structures layer."""
     features = layer.features
     return {
-        int(i): f"{acronym} - {name}"
-        for i, acronym, name in zip(
+        int(label): f"{acronym} - {name}"
+        for label, acronym, name in zip(
             features["index"], features["acronym"], features["name"], strict=True
         )
     }
 
 
 def _structure_features(table: pd.DataFrame) -> pd.DataFrame:
-    # napari matches the column "index" with the label under the cursor.
-    features = table[["id", "acronym", "name"]].rename(columns={"id": "index"})
-    return features.reset_index(drop=True)
+    """Make a row per label: its number, which napari knows as "index", and what it stands for."""
+    columns = ["id", "acronym", "name", "color_hex"]
+    features = table[columns].drop_duplicates("id").sort_values("id", ignore_index=True)
+    features.loc[len(features)] = [-1, "?", "not in the atlas", None]
+    # pandas may read a missing colour as NaN.
+    colors = [f"#{c}" if isinstance(c, str) and c else UNKNOWN for c in features.pop("color_hex")]
+    return features.assign(index=range(1, len(features) + 1), color=colors)
 
 
 def _image(

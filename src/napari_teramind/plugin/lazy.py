@@ -13,6 +13,37 @@ if TYPE_CHECKING:
 Span = int | tuple[int, int]
 
 
+class Recode:
+    """Numbers large ids from 1, in ascending order; 0 stays 0.
+
+    napari draws labels of up to 16 bits as they are, and refuses larger ids with colours of their
+    own unless numba is installed. Atlas ids go up to 29 bits.
+
+    Parameters
+    ----------
+    ids
+        The ids that occur; others get the number after the last one.
+    """
+
+    dtype = np.dtype(np.uint16)
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self.ids = np.unique(np.asarray(ids, dtype=np.int64))
+        if self.ids.size >= np.iinfo(self.dtype).max:
+            raise ValueError(f"{self.ids.size} labels are more than 16 bits can tell apart")
+
+    @property
+    def unknown(self) -> int:
+        """The number of ids that are not listed."""
+        return self.ids.size + 1
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        """Return the numbers of the ids in an array."""
+        at = np.searchsorted(self.ids, block).clip(max=max(0, self.ids.size - 1))
+        listed = self.ids[at] == block if self.ids.size else np.zeros(block.shape, bool)
+        return np.where(listed, at + 1, np.where(block == 0, 0, self.unknown)).astype(self.dtype)
+
+
 class LazyView:
     """One channel of a stored array; indexing narrows the view, `numpy.asarray` reads it.
 
@@ -30,21 +61,28 @@ class LazyView:
     repeat
         Pixels of this view, along each of the last two axes, per pixel of `array`; spans count
         pixels of this view.
+    recode
+        Applied to what is read.
     """
 
     def __init__(
-        self, array: zarr.Array | np.ndarray, spans: Sequence[Span], repeat: int = 1
+        self,
+        array: zarr.Array | np.ndarray,
+        spans: Sequence[Span],
+        repeat: int = 1,
+        recode: Recode | None = None,
     ) -> None:
         if len(spans) != array.ndim:
             raise ValueError(f"{len(spans)} spans for an array of {array.ndim} axes")
         self._array = array
         self._spans = tuple(spans)
+        self._recode = recode
         self._repeats = (1,) * (array.ndim - 2) + (repeat, repeat)
 
     @property
     def dtype(self) -> np.dtype:
         """Data type of the values."""
-        return np.dtype(self._array.dtype)
+        return np.dtype(self._array.dtype) if self._recode is None else self._recode.dtype
 
     @property
     def _kept(self) -> list[tuple[int, tuple[int, int]]]:
@@ -89,7 +127,7 @@ class LazyView:
         spans = list(self._spans)
         for (axis, span), k in zip(self._kept, keys, strict=False):
             spans[axis] = _narrow(span, k)
-        return LazyView(self._array, spans, self._repeats[-1])
+        return LazyView(self._array, spans, self._repeats[-1], self._recode)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -103,6 +141,8 @@ class LazyView:
                 return out
             source.append(start if isinstance(span, int) else slice(start, stop))
         block = np.asarray(self._array[tuple(source)])
+        if self._recode is not None:
+            block = self._recode(block)
         for axis, (original, span) in enumerate(self._kept):
             n = self._repeats[original]
             if n > 1:
@@ -135,6 +175,7 @@ def channel_pyramid(
     channel: int | None,
     smallest: int = 200,
     finest_repeat: int = 1,
+    recode: Recode | None = None,
 ) -> list[LazyView]:
     """Return one channel of a pyramid, level by level, such that napari puts every level right.
 
@@ -155,6 +196,8 @@ def channel_pyramid(
     finest_repeat
         Begin with levels that show a pixel of `levels[0]` as so many a side, half as many, and so
         on, so that contours, which are as wide as pixels, stay thin when the view is close.
+    recode
+        Applied to what is read.
     """
     used = [a for k, a in enumerate(levels) if k == 0 or max(a.shape[-2:]) >= smallest]
     coarsest = len(used) - 1
@@ -166,6 +209,11 @@ def channel_pyramid(
     views += [(a, 1, 2**k) for k, a in enumerate(used)]
     lead: list[Span] = [] if channel is None else [channel]
     return [
-        LazyView(a, [*lead, (0, a.shape[-3]), *((0, n * repeat // half) for n in extent)], repeat)
+        LazyView(
+            a,
+            [*lead, (0, a.shape[-3]), *((0, n * repeat // half) for n in extent)],
+            repeat,
+            recode,
+        )
         for a, repeat, half in views
     ]

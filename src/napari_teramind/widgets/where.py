@@ -18,6 +18,8 @@ from qtpy.QtWidgets import (
 from napari_teramind.widgets.parts import form, micrometers, sentence
 from napari_teramind.widgets.session import Session
 
+SLICE_WIDTH = 72
+
 
 class Where(QWidget):
     """Shows the session's region and lets the user change it."""
@@ -57,7 +59,9 @@ class Where(QWidget):
         slices.addWidget(self.first, 1)
         slices.addWidget(QLabel("to"))
         slices.addWidget(self.last, 1)
-        slices.addWidget(self.here_button)
+        for box in (self.first, self.last):
+            # napari's style asks for more than the few digits of a slice need.
+            box.setMinimumWidth(SLICE_WIDTH)
         layout = form()
         self.setLayout(layout)
         layout.addWidget(QLabel("ROI"), 0, 0)
@@ -67,7 +71,8 @@ class Where(QWidget):
         layout.addWidget(self.size_label, 2, 1, 1, 2)
         layout.addWidget(QLabel("Slices"), 3, 0)
         layout.addLayout(slices, 3, 1, 1, 2)
-        layout.addWidget(self.slices_label, 4, 1, 1, 2)
+        layout.addWidget(self.slices_label, 4, 1)
+        layout.addWidget(self.here_button, 4, 2)
 
     def _use_view(self) -> None:
         self._region.from_view = True

@@ -1,0 +1,258 @@
+"""Panels as a whole: empty states, checkpoints, layout, two viewers, what is remembered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QComboBox,
+    QFileDialog,
+    QLabel,
+    QLineEdit,
+    QSpinBox,
+    QWidget,
+)
+
+from napari_teramind.brain import BrainStore, open_brain
+from napari_teramind.widgets.brain import BrainWidget
+from napari_teramind.widgets.checkpoints import Facts
+from napari_teramind.widgets.opening import add_brain
+from napari_teramind.widgets.parts import PANEL_WIDTH, micrometers
+from napari_teramind.widgets.plan import evaluations, plan_words
+from napari_teramind.widgets.session import session_of
+from napari_teramind.widgets.simulate import SimulateWidget
+
+FACTS = Facts(n_genes=12, stains=2, patch=64, image_slices=2, genes=None)
+FIELDS = (QAbstractButton, QComboBox, QSpinBox, QLineEdit)
+
+
+@pytest.fixture
+def brain_panel(make_napari_viewer, tiny_brain: BrainStore) -> BrainWidget:
+    viewer = make_napari_viewer(show=True)
+    _, panel = viewer.window.add_plugin_dock_widget("napari-teramind", "Brain")
+    add_brain(viewer, tiny_brain.path)
+    return panel
+
+
+def test_without_a_brain_a_panel_says_what_to_do(make_napari_viewer, tiny_brain, monkeypatch):
+    viewer = make_napari_viewer()
+    panel = SimulateWidget(viewer)
+    assert panel.empty.isVisibleTo(panel)
+    texts = [label.text() for label in panel.empty.findChildren(QLabel)]
+    assert "Open a brain, or try the phantom" in texts[0]
+    choice = [str(Path(tiny_brain.path).parent), tiny_brain.path]
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a, **k: choice.pop(0))
+    panel.empty.open_button.click()
+    assert "is not a brain store" in notification_manager.records[-1].message
+    assert len(viewer.layers) == 0
+    panel.empty.open_button.click()
+    assert len(viewer.layers) == 7
+    assert not panel.empty.isVisibleTo(panel)
+    assert panel.what.brain_choice.currentText() == "tiny.zarr"
+    viewer.layers.clear()
+    assert panel.empty.isVisibleTo(panel)
+    panel.deleteLater()
+
+
+def test_two_viewers_have_two_sessions(make_napari_viewer, brain_copy, tiny_brain):
+    one, two = make_napari_viewer(), make_napari_viewer()
+    add_brain(one, brain_copy)
+    panel, other = SimulateWidget(one), SimulateWidget(two)
+    assert session_of(one) is panel.session is not other.session
+    assert other.session.brain_path is None
+    assert other.empty.isVisibleTo(other)
+    # Two brains in one viewer: the panels are about the one that was chosen.
+    add_brain(one, tiny_brain.path)
+    assert panel.what.brain_choice.count() == 2
+    assert panel.session.brain.path == str(brain_copy)
+    panel.session.choose_brain(panel.session.brains()[1])
+    assert panel.what.brain_choice.currentIndex() == 1
+    assert panel.session.brain.path == tiny_brain.path
+    for widget in (panel, other):
+        widget.deleteLater()
+
+
+def test_a_brain_is_known_by_its_layers_metadata_not_by_names(panel):
+    viewer = panel.session.viewer
+    viewer.layers["DAPI"].name = "blue"
+    viewer.layers.remove("PolyT")
+    assert panel.session.brain is not None
+    assert panel.session.region.roi() is not None
+    viewer.layers.remove("blue")
+    assert panel.session.brain is None
+
+
+def test_the_last_checkpoint_is_chosen_again(panel, known_checkpoint, tmp_path):
+    assert panel.session.checkpoints.current == str(known_checkpoint)
+    other = tmp_path / "other.safetensors"
+    other.touch()
+    panel.session.checkpoints.choose(str(other))
+    assert panel.what.checkpoint_choice.currentText() == "other.safetensors"
+    again = SimulateWidget(panel.session.viewer)
+    assert again.what.checkpoint_choice.currentText() == "other.safetensors"
+    other.unlink()
+    from napari_teramind.widgets.checkpoints import Checkpoints
+
+    assert Checkpoints().current == str(known_checkpoint)
+    again.deleteLater()
+
+
+def test_a_checkpoint_that_does_not_fit_is_told(panel, monkeypatch, tmp_path):
+    checkpoints = panel.session.checkpoints
+    genes = panel.session.brain.gene_names
+
+    def fact(**changes: object) -> str:
+        facts = Facts(**{**FACTS.__dict__, **changes})
+        monkeypatch.setattr(type(checkpoints), "facts", lambda self: facts)
+        checkpoints.changed.emit()
+        assert panel.button.isEnabled() == (panel.what.hint.text() == "")
+        return panel.what.hint.text()
+
+    assert fact() == ""
+    assert fact(genes=genes) == ""
+    assert "makes 3 stains, and the brain has 2 (DAPI, PolyT)" in fact(stains=3)
+    lacking = fact(n_genes=3, genes=("Th", "Xyz1", "Xyz2"))
+    assert "lacks 2 of the 3 genes of this checkpoint (Xyz1, Xyz2)" in lacking
+    assert "does not say which 20 genes" in fact(n_genes=20)
+    (tmp_path / "panel.csv").write_text("gene\nTh\n")
+    monkeypatch.setattr(
+        QFileDialog, "getOpenFileName", lambda *a: (str(tmp_path / "panel.csv"), "")
+    )
+    panel.what.genes_button.click()
+    assert panel.what.hint.text() == ""
+    assert panel.values()["genes"] == str(tmp_path / "panel.csv")
+
+
+def test_a_broken_checkpoint_is_told(make_napari_viewer, tiny_brain, tmp_path, fake_job, qtbot):
+    fake_job("refuse")
+    viewer = make_napari_viewer()
+    add_brain(viewer, tiny_brain.path)
+    panel = SimulateWidget(viewer)
+    (tmp_path / "broken.safetensors").write_bytes(b"nonsense")
+    panel.session.checkpoints.choose(str(tmp_path / "broken.safetensors"))
+    assert panel.what.hint.text() == "Looking at the checkpoint ..."
+    qtbot.waitUntil(lambda: "on fire" in panel.what.hint.text(), timeout=20_000)
+    assert not panel.button.isEnabled()
+    (tmp_path / "broken.safetensors").unlink()
+    panel.session.checkpoints.changed.emit()
+    assert panel.what.hint.text().endswith("is gone: choose another checkpoint.")
+    panel.deleteLater()
+
+
+def shown(panel: QWidget, kinds: type | tuple[type, ...]) -> list[QWidget]:
+    return [w for w in panel.findChildren(QWidget) if isinstance(w, kinds) and w.isVisible()]
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_nothing_is_clipped_at_the_width_of_a_panel(panel, theme, qtbot):
+    viewer = panel.session.viewer
+    viewer.theme = theme
+    viewer.window.resize(1280, 800)
+    panel.advanced.button.setChecked(True)
+    panel.words.setText("About 4 min left")
+    panel.progress.setVisible(True)
+    panel.session.checkpoints.changed.emit()
+    for label in (panel.what.genes_label, panel.what.genes_choice, panel.what.genes_button):
+        label.setVisible(True)
+    dock = panel.parent()
+    dock.setFixedWidth(PANEL_WIDTH)
+    qtbot.waitUntil(lambda: panel.width() <= PANEL_WIDTH, timeout=3000)
+    qtbot.wait(50)
+    for widget in shown(panel, (QAbstractButton, QComboBox, QSpinBox, QLabel)):
+        right = widget.mapTo(panel, widget.rect().bottomRight()).x()
+        assert right < panel.width(), widget
+        if isinstance(widget, QLabel) and widget.wordWrap():
+            assert widget.height() >= widget.heightForWidth(widget.width()), widget.text()
+        elif isinstance(widget, QSpinBox):
+            digits = widget.fontMetrics().horizontalAdvance(widget.text())
+            assert widget.lineEdit().width() >= digits + 4, widget
+        else:
+            assert widget.width() >= widget.minimumSizeHint().width(), widget
+
+
+def test_the_tab_key_goes_down_the_panel(panel):
+    panel.advanced.button.setChecked(True)
+    order, widget = [], panel.what.brain_choice
+    wanted = shown(panel, FIELDS)
+    for _ in range(200):
+        if widget in wanted and widget.focusPolicy() & Qt.FocusPolicy.TabFocus:
+            if widget in order:
+                break
+            order.append(widget)
+        widget = widget.nextInFocusChain()
+    places = [w.mapTo(panel, w.rect().center()) for w in order]
+    rows = [(p.y() // 12, p.x()) for p in places]
+    assert rows == sorted(rows)
+    assert order[-1] is panel.button
+    assert len(order) >= 10
+
+
+def test_genes_are_found_and_shown(brain_panel, qtbot, tiny_brain, tiny_arrays):
+    viewer = brain_panel.session.viewer
+    assert not viewer.layers["Th"].visible
+    qtbot.keyClicks(brain_panel.gene, "th")
+    qtbot.keyClick(brain_panel.gene, Qt.Key.Key_Return)
+    assert viewer.layers["Th"].visible
+    assert viewer.layers.selection.active is viewer.layers["Th"]
+    assert "<i>Th</i>" in brain_panel.answer.text()
+    qtbot.keyClicks(brain_panel.gene, "Pvalb")
+    brain_panel.show_button.click()
+    # Above the other genes and under the structures.
+    assert [layer.name for layer in viewer.layers][-3:] == ["Th", "Pvalb", "structures"]
+    assert viewer.layers["Pvalb"].colormap.name != viewer.layers["Th"].colormap.name
+    qtbot.keyClicks(brain_panel.gene, "Pval")
+    qtbot.keyClick(brain_panel.gene, Qt.Key.Key_Return)
+    assert brain_panel.answer.text().startswith("This brain has no gene Pval; did you mean")
+    assert len(viewer.layers) == 8
+    assert "4 slices of 27.6 um x 41.5 um" in brain_panel.facts.text()
+    assert "12 genes, structures" in brain_panel.facts.text()
+    world = (100.0, 6 * 1.728 + 0.81, 7 * 1.728 + 0.81)
+    viewer.dims.set_point(0, 100)
+    found = viewer.layers["Pvalb"].get_value(world, world=True)
+    assert found == tiny_arrays[1][11, 1, 6, 7]
+
+
+@pytest.mark.parametrize("halo", ["exact", 0, 2])
+@pytest.mark.parametrize("roi", [(0, 64, 0, 64), (70, 200, 129, 384), (0, 256, 0, 384)])
+def test_the_plan_counts_as_the_simulation_does(tiny_brain, published, roi, halo):
+    from napari_teramind.simulate import plan_roi
+
+    for slices in [(0, 1), (1, 3), (0, 4)]:
+        plan = plan_roi(tiny_brain, published, roi, slices, steps=6, halo=halo)
+        assert evaluations(tiny_brain, roi, slices, FACTS, 6, halo) == plan.evaluations
+
+
+def test_the_plan_is_told_in_words(tiny_brain):
+    how = {"steps": 15, "halo": 0}
+    line = [tiny_brain, (0, 128, 0, 1280), (0, 2)]
+    assert plan_words(*line, None, how, 1.0) == "128 x 1,280 px x 2 slices"
+    assert plan_words(*line, FACTS, how, None).endswith("is known after the first time")
+    assert plan_words(*line, FACTS, how, 0.1) == "128 x 1,280 px x 2 slices, about 20 s"
+
+
+def test_lengths_are_told_as_people_say_them():
+    assert [micrometers(n, 0.108) for n in (512, 9000, 12_000, 105_984)] == [
+        "55.3 um",
+        "972 um",
+        "1.3 mm",
+        "11.4 mm",
+    ]
+
+
+def test_a_result_of_an_earlier_session_is_listed_hidden(make_napari_viewer, brain_copy):
+    import numpy as np
+
+    image = np.full((2, 1, 64, 64), 9, np.uint8)
+    open_brain(brain_copy).write_simulation(
+        "old", roi=(0, 64, 0, 64), slices=(0, 1), image=image, provenance={"seed": 3}
+    )
+    viewer = make_napari_viewer()
+    add_brain(viewer, brain_copy)
+    assert not viewer.layers["DAPI (generated, seed 3)"].visible
+    panel = BrainWidget(viewer)
+    assert "1 generated image" in panel.facts.text()
+    panel.deleteLater()
