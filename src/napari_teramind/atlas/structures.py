@@ -80,8 +80,8 @@ class StructureTable(Mapping[int, Structure]):
             while parent is not None:
                 if parent not in self._by_id:
                     raise UserError(
-                        f"Structure {structure.acronym} in {self.origin} has the ancestor {parent}, "
-                        "which is not in the table; add it or clear the parent_id."
+                        f"Structure {structure.acronym} in {self.origin} has the ancestor "
+                        f"{parent}, which is not in the table; add it or clear the parent_id."
                     )
                 if parent in seen:
                     raise UserError(
@@ -105,7 +105,7 @@ class StructureTable(Mapping[int, Structure]):
         return {structure.acronym: structure for structure in self._by_id.values()}
 
     def find(self, acronym: str) -> Structure:
-        """The structure with this acronym.
+        """Find the structure with this acronym.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class StructureTable(Mapping[int, Structure]):
         return acronym in self._by_acronym
 
     def lineage(self, structure_id: int) -> tuple[Structure, ...]:
-        """The structure itself, its parent, and so on up to the root."""
+        """List the structure itself, its parent, and so on up to the root."""
         line = [self._by_id[structure_id]]
         while line[-1].parent_id is not None:
             line.append(self._by_id[line[-1].parent_id])
@@ -142,7 +142,7 @@ class StructureTable(Mapping[int, Structure]):
         return children
 
     def children(self, structure_id: int) -> tuple[Structure, ...]:
-        """The structures whose parent this one is, in the order of the table."""
+        """List the structures whose parent this one is, in the order of the table."""
         return tuple(self._by_id[child] for child in self._children[structure_id])
 
     def within(self, acronym: str) -> frozenset[int]:
@@ -173,7 +173,7 @@ class StructureTable(Mapping[int, Structure]):
         return np.isin(np.asarray(labels), np.fromiter(self.within(acronym), np.int64))
 
     def subset(self, ids: Iterable[int]) -> StructureTable:
-        """A table of these structures and all their ancestors, in the order of this table."""
+        """Keep these structures and all their ancestors, in the order of this table."""
         keep = {structure.id for i in ids for structure in self.lineage(int(i))}
         return StructureTable((s for s in self._by_id.values() if s.id in keep), self.origin)
 
@@ -182,7 +182,7 @@ class StructureTable(Mapping[int, Structure]):
         return [{key: getattr(s, key) for key in COLUMNS} for s in self._by_id.values()]
 
     def frame(self) -> pd.DataFrame:
-        """The table as a data frame with the columns of ``COLUMNS``."""
+        """Turn the table into a data frame with the columns of ``COLUMNS``."""
         import pandas as pd
 
         frame = pd.DataFrame(self.rows(), columns=list(COLUMNS))
@@ -210,7 +210,8 @@ def table_from_frame(frame: pd.DataFrame, origin: str) -> StructureTable:
         parents = frame["parent_id"].astype("Int64")
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"The structure table {origin} has an id or parent_id that is no whole number ({error})."
+            f"The structure table {origin} has an id or parent_id that is no whole number "
+            f"({error}); mend the column."
         ) from error
     return StructureTable(
         (
@@ -259,7 +260,7 @@ def read_structures(path: str | Path) -> StructureTable:
 
 
 def allen_structures() -> StructureTable:
-    """The structures of the Allen Mouse Brain Atlas that the phantom is built of.
+    """Load the structures of the Allen Mouse Brain Atlas that the phantom is built of.
 
     Ids, acronyms, names, colours and parents are facts of the Allen Mouse Brain Reference Atlas
     (ontology of the Common Coordinate Framework, CCFv3 2017), © Allen Institute for Brain Science,

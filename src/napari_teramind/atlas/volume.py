@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,7 +54,7 @@ class Atlas:
             raise UserError(
                 f"The annotation of {self.name} holds the id {unknown[0]}"
                 f"{f' and {len(unknown) - 1} more' if unknown[1:] else ''} "
-                f"that {self.table.origin} does not list; give the table that belongs to the volume."
+                f"that {self.table.origin} does not list; give the table that belongs to it."
             )
 
     @property
@@ -66,7 +68,7 @@ class Atlas:
     def at(
         self, ap: float, dv: NDArray[np.floating], ml: NDArray[np.floating]
     ) -> NDArray[np.uint32]:
-        """The structures at points of one coronal plane.
+        """Find the structures at points of one coronal plane.
 
         Parameters
         ----------
@@ -159,13 +161,18 @@ def _read_tiff(path: Path) -> NDArray[np.integer]:
 
 def _read_nifti(path: Path) -> tuple[NDArray[np.integer], tuple[float, float, float]]:
     try:
-        import nibabel
+        nibabel: Any = import_module("nibabel")
+        orientations: Any = import_module("nibabel.orientations")
     except ImportError as error:
         raise UserError(
             f"Reading {path} needs the package nibabel; install it or give the volume as TIFF."
         ) from error
     try:
         image = nibabel.load(path)
+        # The header says how the axes lie: turn them to posterior, inferior, right.
+        wanted = orientations.axcodes2ornt(("P", "I", "R"))
+        turn = orientations.ornt_transform(orientations.io_orientation(image.affine), wanted)
+        image = image.as_reoriented(turn)
         data = np.asanyarray(image.dataobj)
     except (nibabel.filebasedimages.ImageFileError, OSError, ValueError) as error:
         raise UserError(f"The annotation volume {path} cannot be read ({error}).") from error
@@ -174,16 +181,16 @@ def _read_nifti(path: Path) -> tuple[NDArray[np.integer], tuple[float, float, fl
     return _integers(path, data), (zooms[0], zooms[1], zooms[2])
 
 
-def _integers(path: Path, data: NDArray[np.generic]) -> NDArray[np.integer]:
-    if not np.issubdtype(data.dtype, np.integer):
-        whole = data.astype(np.int64)
-        if not np.array_equal(whole, data):
-            raise UserError(
-                f"The volume {path} holds fractions, so it is no annotation; "
-                "give the volume of structure ids."
-            )
-        return whole
-    return data
+def _integers(path: Path, data: NDArray[Any]) -> NDArray[np.integer]:
+    if np.issubdtype(data.dtype, np.integer):
+        return data
+    whole = data.astype(np.int64)
+    if not np.array_equal(whole, data):
+        raise UserError(
+            f"The volume {path} holds fractions, so it is no annotation; "
+            "give the volume of structure ids."
+        )
+    return whole
 
 
 def _resolution(
@@ -191,20 +198,15 @@ def _resolution(
     given: float | Sequence[float] | None,
     header: tuple[float, float, float] | None,
 ) -> tuple[float, float, float]:
-    import re
-
     if given is None:
         named = re.search(r"(\d+(?:\.\d+)?)\s*um", path.name)
-        if named:
-            given = float(named.group(1))
-        elif header is not None:
-            given = header
-        else:
-            raise UserError(
-                f"The size of the voxels of {path} is unknown; "
-                "state the resolution in micrometre or name the file like annotation_25um.tif."
-            )
-    steps = [float(given)] * 3 if np.isscalar(given) else [float(v) for v in given]  # type: ignore[arg-type, union-attr]
+        given = header if named is None else float(named.group(1))
+    if given is None:
+        raise UserError(
+            f"The size of the voxels of {path} is unknown; "
+            "state the resolution in micrometre or name the file like annotation_25um.tif."
+        )
+    steps = [float(given)] * 3 if isinstance(given, int | float) else [float(v) for v in given]
     if len(steps) != 3 or min(steps) <= 0:
         raise UserError(
             f"A resolution is one or three positive numbers in micrometre, not {given}."

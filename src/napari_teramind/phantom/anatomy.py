@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Solids from this one on are painted over the brainstem, the others under it.
 _FIRST_OF_BRAINSTEM = "HY"
+# Solids that bulge out of the outlines; all others lie inside them.
+_BULGING = frozenset(("HY", "SCs", "SCm", "IC", "PG", "och", "opt", "cpd", "mcp"))
 # Layers of the olfactory bulb from its surface: where they end, mm below it.
 _BULB = (
     ("onl", 0.10), ("MOBgl", 0.26), ("MOBopl", 0.42), ("MOBmi", 0.46), ("MOBipl", 0.54),
@@ -51,7 +53,7 @@ class Anatomy(Protocol):
     frame_mm: tuple[float, float, float]
 
     def at(self, ap: float, dv: ArrayLike, ml: ArrayLike, finest: float = 0) -> NDArray[np.uint32]:
-        """The structures at points of a coronal plane.
+        """Find the structures at points of a coronal plane.
 
         Parameters
         ----------
@@ -119,25 +121,22 @@ class ProceduralAnatomy:
         """See `Anatomy.at`."""
         dv, ml = np.broadcast_arrays(np.asarray(dv, float), np.asarray(ml, float))
         canvas = Canvas(dv, np.abs(ml), finest, self.table)
-        if self.olfactory_bulb:
-            _paint_bulb(canvas, ap)
         cortex = cortex_section(ap)
         if cortex is not None:
             cortex.paint(canvas)
+        if self.olfactory_bulb:
+            _paint_bulb(canvas, ap)
         paint_callosum(canvas, ap)
         paint_hippocampus(canvas, ap)
-        in_brainstem = False
         for solid in load_solids():
             if solid.structure == _FIRST_OF_BRAINSTEM:
-                in_brainstem = True
                 paint_cerebellum(canvas, ap)
                 _paint_brainstem(canvas, ap)
             ellipse = solid.at(ap)
             if ellipse is None:
                 continue
             inside = ellipse.contains(canvas.dv, canvas.ml)
-            if not in_brainstem:
-                # The forebrain's solids stay inside the hemisphere and out of its cortex.
+            if solid.structure not in _BULGING:
                 inside &= canvas.ids != 0
             canvas.put(inside, solid.structure)
         return canvas.ids
@@ -171,7 +170,7 @@ def _paint_brainstem(canvas: Canvas, ap: float) -> None:
 
 
 def _brainstem_parts(ap: float) -> tuple[str, float, str]:
-    """What the brainstem consists of at `ap`: above, the border's DV position (mm), below."""
+    """Name the brainstem's upper part at `ap`, the border's DV position (mm) and the lower part."""
     if ap < 7.75:
         return "TH", 5.25, "HY"
     if ap < 8.6:

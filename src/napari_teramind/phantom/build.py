@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +78,11 @@ def make_phantom(
     anatomy = _anatomy(animal, atlas)
     plan = make_plan(animal, size, seed, anatomy)
     writer = _open_writer(Path(out), plan, anatomy, atlas, overwrite, report)
-    with writer:
+    # One thread draws while the other compresses and writes: exactly one, as the writer is not
+    # made for more.
+    with writer, ThreadPoolExecutor(1) as background:
         for z in range(plan.size.slices):
-            _SectionWriter(writer, plan, anatomy, z, report).write()
+            _SectionWriter(writer, plan, anatomy, z, background, report).write()
         _write_section_table(writer, plan)
     from napari_teramind.brain import open_brain
 
@@ -167,9 +170,16 @@ class _SectionWriter:
     """Writes one section tile by tile; tiles that are there already are left alone."""
 
     def __init__(
-        self, writer: BrainWriter, plan: Plan, anatomy: Anatomy, z: int, report: Report | None
+        self,
+        writer: BrainWriter,
+        plan: Plan,
+        anatomy: Anatomy,
+        z: int,
+        background: ThreadPoolExecutor,
+        report: Report | None,
     ) -> None:
         self.writer, self.plan, self.z, self.report = writer, plan, z, report
+        self.background = background
         self.section = Section(plan, anatomy, z)
         profiles = load_profiles(plan.animal.name)
         self.cells = CellField(self.section, profiles, Compositions(anatomy.table))
@@ -184,33 +194,49 @@ class _SectionWriter:
         height, width = self.plan.size.height, self.plan.size.width
         tile = self.writer.tile
         corners = [(y, x) for y in range(0, height, tile) for x in range(0, width, tile)]
+        writing: Future[None] | None = None
         for done, (y, x) in enumerate(corners):
-            self._write_tile(y, x)
+            finish = self._make_tile(y, x)
+            if writing is not None:
+                # No more than one tile waits: memory stays bounded, and errors come out here.
+                writing.result()
+            writing = self.background.submit(finish)
             if self.report:
                 self.report(
                     f"Section {self.z + 1} of {self.plan.size.slices}",
                     self.z * len(corners) + done + 1,
                     self.plan.size.slices * len(corners),
                 )
+        if writing is not None:
+            writing.result()
         self._write_structures()
 
-    def _write_tile(self, y: int, x: int) -> None:
+    def _make_tile(self, y: int, x: int) -> Callable[[], None]:
+        """Draw a tile, and return what is left to do: writing it."""
         tile = self.writer.tile
         unit = (self.z, y // tile, x // tile)
         y1 = min(y + tile, self.plan.size.height)
         x1 = min(x + tile, self.plan.size.width)
-        if unit not in self.writer.written("genes"):
-            self._write_genes(y, y1, x, x1)
-        drawn = unit in self.writer.written("stains"), unit in self.writer.written("nuclei")
-        if all(drawn):
-            return
-        stains, nuclei = self._draw(y, y1, x, x1)
-        if not drawn[0]:
-            self.writer.write_stains(self.z, y, x, stains)
-        if not drawn[1]:
-            self.writer.write_label("nuclei", self.z, nuclei, y, x)
+        missing = {
+            image: unit not in self.writer.written(image) for image in ("genes", "stains", "nuclei")
+        }
+        counts = self._count(y, y1, x, x1) if missing["genes"] else None
+        drawn = None
+        if missing["stains"] or missing["nuclei"]:
+            drawn = self._draw(y, y1, x, x1)
 
-    def _write_genes(self, y: int, y1: int, x: int, x1: int) -> None:
+        def finish() -> None:
+            if counts is not None:
+                self.writer.write_genes(self.z, y // BIN, x // BIN, counts)
+            if drawn is not None and missing["stains"]:
+                self.writer.write_stains(self.z, y, x, drawn[0])
+            if drawn is not None and missing["nuclei"]:
+                self.writer.write_label("nuclei", self.z, drawn[1], y, x)
+
+        return finish
+
+    def _count(self, y: int, y1: int, x: int, x1: int) -> np.ndarray:
+        """Write the rows of a tile to the tables and count its transcripts in bins."""
         n_genes = len(self.cells.profiles.genes)
         bins = -(-(y1 - y) // BIN), -(-(x1 - x) // BIN)
         found = self.transcripts.in_area(y, y1, x, x1)
@@ -223,19 +249,18 @@ class _SectionWriter:
         PartTable(self.writer.path, "cells").write(
             name, cell_frame(cells, self.z, self.cells.profiles, self.table)
         )
-        counts = bin_counts(found, n_genes, y, x, bins)
-        self.writer.write_genes(self.z, y // BIN, x // BIN, counts)
+        return bin_counts(found, n_genes, y, x, bins)
 
     def _draw(self, y: int, y1: int, x: int, x1: int) -> tuple[np.ndarray, np.ndarray]:
         stains = np.zeros((2, y1 - y, x1 - x), np.uint8)
         nuclei = np.zeros((y1 - y, x1 - x), np.uint32)
         for top in range(y, y1, BLOCK):
             for left in range(x, x1, BLOCK):
-                h, w = min(BLOCK, y1 - top), min(BLOCK, x1 - left)
                 image, labels = self.renderer.block(top // BLOCK, left // BLOCK)
+                h, w = labels.shape
                 here = (slice(top - y, top - y + h), slice(left - x, left - x + w))
-                stains[:, here[0], here[1]] = image[:, :h, :w]
-                nuclei[here] = labels[:h, :w]
+                stains[:, here[0], here[1]] = image
+                nuclei[here] = labels
         return stains, nuclei
 
     def _write_structures(self) -> None:

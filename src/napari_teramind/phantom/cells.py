@@ -22,9 +22,9 @@ _PITCH_UM = _PITCH * PIXEL_SIZE
 # Rounds of thinning, and the widest distance over which two nuclei exclude each other.
 _ROUNDS = 3
 _REACH = 12.5 / PIXEL_SIZE
-# Endothelium: half the width of a capillary, share of its sites that hold a nucleus, and how many
-# of these are pericytes.
-_VESSEL_UM, _VESSEL_SHARE, _PERICYTES = 2.6, 0.16, 0.2
+# Share of the sites along capillaries that hold a nucleus, and how many of these are pericytes.
+_VESSEL_SHARE, _PERICYTES = 0.13, 0.2
+_CROWDING = 0.02
 # Ependyma lines the ventricles, this many bins deep.
 _LINING = 4
 
@@ -75,7 +75,7 @@ class Cells:
         return len(self.id)
 
     def take(self, which: NDArray[np.generic]) -> Cells:
-        """Some of the cells, by mask or index."""
+        """Select cells by mask or index."""
         return Cells(*(getattr(self, f.name)[which] for f in fields(self)))
 
     @classmethod
@@ -121,44 +121,45 @@ class CellField:
         rng = section.plan.rng(SITES, section.z, row, column)
         n = SITES_PER_BLOCK**2
         # All numbers are drawn for all sites, so that no choice shifts the numbers of another.
-        u = rng.random((8, n))
+        u = rng.random((6, n))
         normal = rng.standard_normal((6, n))
         bits = rng.integers(0, 2**32, n, dtype=np.uint32)
         site_y, site_x = np.divmod(np.arange(n), SITES_PER_BLOCK)
         y = row * BLOCK + (site_y + u[0]) * _PITCH
         x = column * BLOCK + (site_x + u[1]) * _PITCH
-        around = section.structures_around(row, column, _LINING)
+        structure, lining = self._surroundings(row, column, y, x)
+        chance, packing, kind = self._choose(structure, u[2])
+        angle = u[5] * np.pi
+        vessel, direction = self._vessels.locate(y * PIXEL_SIZE, x * PIXEL_SIZE)
+        vessel &= chance > 0
+        mural = np.where(u[4] < _PERICYTES, self._pericyte, self._endothelium)
+        kind, chance = np.where(vessel, mural, kind), np.where(vessel, _VESSEL_SHARE, chance)
+        angle = np.where(vessel, direction + 0.15 * normal[0], angle)
+        kind, chance = np.where(lining, self._ependyma, kind), np.where(lining, 0.6, chance)
+        keep = (u[3] < chance) & (y < section.height - 0.5) & (x < section.width - 0.5)
+        number = ((section.z * blocks_y + row) * blocks_x + column) * n + np.arange(n) + 1
+        found = Cells(
+            id=number.astype(np.uint32), y=y, x=x, structure=structure, type=kind, angle=angle,
+            texture=bits, **self._shape(kind, normal),
+        )  # fmt: skip
+        return found.take(keep), packing[keep]
+
+    def _surroundings(
+        self, row: int, column: int, y: NDArray[np.float64], x: NDArray[np.float64]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+        """Structure at points of a block, and whether they line a ventricle."""
+        around = self.section.structures_around(row, column, _LINING)
         bin_y = (y // BIN).astype(int) - row * BLOCK_BINS + _LINING
         bin_x = (x // BIN).astype(int) - column * BLOCK_BINS + _LINING
         structure = around[bin_y, bin_x]
-        lining = _near(np.isin(around, self.ventricles), _LINING)[bin_y, bin_x]
-        lining &= (structure != 0) & ~np.isin(structure, self.ventricles)
-        density, packing, kind = self._choose(structure, u[2])
-        density = density * section.plan.animal.density
-        # Thinning takes away more where cells are dense; the share asked for is raised to match.
-        chance = np.minimum(density / 1000 * _PITCH_UM**2 * (1 + 0.028 * density), 1)
-        accepted = u[3] < chance
-        vessel, direction = self._vessels.locate(y * PIXEL_SIZE, x * PIXEL_SIZE)
-        on_vessel = (vessel < _VESSEL_UM) & (structure != 0) & (density > 0)
-        kind = np.where(
-            on_vessel, np.where(u[4] < _PERICYTES, self._pericyte, self._endothelium), kind
-        )
-        accepted = np.where(on_vessel, u[3] < _VESSEL_SHARE, accepted)
-        kind = np.where(lining, self._ependyma, kind)
-        accepted = np.where(lining, u[3] < 0.6, accepted)
-        angle = np.where(on_vessel, direction + 0.15 * normal[0], u[5] * np.pi)
-        cells = self._shape(kind, normal)
-        keep = accepted & (y < section.height - 0.5) & (x < section.width - 0.5)
-        number = ((section.z * blocks_y + row) * blocks_x + column) * n + np.arange(n) + 1
-        found = Cells(
-            number.astype(np.uint32), y, x, structure, kind, *cells[:2], angle, *cells[2:], bits
-        )
-        return found.take(keep), packing[keep]
+        ventricle = np.isin(around, self.ventricles)
+        wall = _near(ventricle, _LINING) & ~ventricle & (around != 0)
+        return structure, wall[bin_y, bin_x]
 
     def _choose(
         self, structure: NDArray[np.uint32], u: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-        """Density, packing and cell type at each site."""
+        """Chance of a cell at each site, its packing and its type."""
         density, packing = np.zeros(len(u)), np.ones(len(u))
         kind = np.zeros(len(u), np.int64)
         for structure_id in np.unique(structure):
@@ -168,11 +169,15 @@ class CellField:
             here = structure == structure_id
             density[here], packing[here] = rule.density, rule.packing
             kind[here] = np.searchsorted(np.cumsum(rule.shares), u[here] * (1 - 1e-12))
-        return density, packing, kind
+        plan = self.section.plan
+        density *= plan.animal.density * plan.size.density
+        # Thinning takes away more where cells are dense; the chance is raised to match.
+        chance = np.minimum(density / 1000 * _PITCH_UM**2 * (1 + _CROWDING * density), 1)
+        return chance, packing, kind
 
     def _shape(
         self, kind: NDArray[np.int64], normal: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], ...]:
+    ) -> dict[str, NDArray[np.float64]]:
         """Radius, elongation, body, size and defocus of cells of these types."""
         types = self.profiles.types
         look = {
@@ -182,11 +187,12 @@ class CellField:
         scale = np.exp(0.09 * np.clip(normal[1], -2, 2))
         # A section cuts nuclei at any height: some show less than their full width.
         cut = 1 - 0.10 * np.minimum(np.abs(normal[2]), 2.5) ** 2 / 2.5
-        radius = np.clip(look["nucleus"] * scale * cut, 2.6, 6.2) / PIXEL_SIZE
+        radius = np.clip(look["nucleus"] * scale * cut, 2.5, 6.0) / PIXEL_SIZE
         long = np.maximum(1 + (look["long"] - 1) * np.exp(0.35 * normal[3]), 1.0)
         body = np.maximum(look["body"] * scale, radius * PIXEL_SIZE * 1.12) / PIXEL_SIZE
         size = np.exp(0.32 * normal[4] - 0.32**2 / 2)
-        return radius, long, body, size, 1.6 * np.abs(normal[5])
+        defocus = 1.6 * np.abs(normal[5])
+        return {"radius": radius, "long": long, "body": body, "size": size, "defocus": defocus}
 
     def _block(self, row: int, column: int) -> Cells:
         """Cells of a block, thinned so that nuclei overlap no more than they do in tissue."""
@@ -220,9 +226,9 @@ class CellField:
 
 def _no_cells() -> Cells:
     number, real = np.zeros(0, np.uint32), np.zeros(0)
-    return Cells(
-        number, real, real, number, np.zeros(0, np.int64), *[real] * 6, number
-    )  # fmt: skip
+    reals = dict.fromkeys(("y", "x", "radius", "long", "angle", "body", "size"), real)
+    kind = np.zeros(0, np.int64)
+    return Cells(id=number, structure=number, type=kind, texture=number, defocus=real, **reals)
 
 
 def _thin(cells: Cells, packing: NDArray[np.float64]) -> NDArray[np.bool_]:

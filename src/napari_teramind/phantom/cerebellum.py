@@ -9,6 +9,8 @@ import numpy as np
 from napari_teramind.phantom.shapes import load_outline
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_teramind.phantom.anatomy import Canvas
 
 # Axis about which the lobules are arranged like the sectors of a fan, in the sagittal plane (mm).
@@ -19,7 +21,7 @@ _FISSURES = (
     (-95, 0.75), (-62, 0.55), (-38, 1.1), (-14, 0.65), (12, 1.15), (38, 0.75), (66, 1.05),
     (92, 0.6), (118, 0.8),
 )  # fmt: skip
-_MOLECULAR, _GRANULAR = 0.17, 0.15
+_MOLECULAR, _GRANULAR = 0.15, 0.15
 
 
 def paint_cerebellum(canvas: Canvas, ap: float) -> None:
@@ -42,21 +44,35 @@ def paint_cerebellum(canvas: Canvas, ap: float) -> None:
         sideways = np.abs(distance * np.sin(turn))
         before = np.maximum(end - distance * np.cos(turn), 0)
         depth = np.minimum(depth, np.hypot(sideways, before))
-    # The vermis is set off from the hemispheres by a shallow groove.
-    groove = np.hypot(np.abs(canvas.ml - 1.25), np.maximum(1.0 - (surface - r), 0) * 0 + 0.05)
-    depth = np.where(surface - r < 0.7, np.minimum(depth, groove), depth)
-    purkinje = max(0.015, 0.6 * canvas.finest)
-    canvas.put(inside, "arb")
-    canvas.put(inside & (depth < _MOLECULAR + purkinje + _GRANULAR), "CBXgr")
-    canvas.put(inside & (depth < _MOLECULAR + purkinje), "CBXpu")
-    canvas.put(inside & (depth < _MOLECULAR), "CBXmo")
+    # The vermis is set off from the hemispheres by a groove.
+    groove = np.hypot(canvas.ml - 1.25, np.maximum(surface - r - 0.45, 0))
+    depth = np.minimum(depth, groove)
+    _paint_layers(canvas, inside, depth)
+    paraflocculus = _paraflocculus(canvas, ap)
+    _paint_layers(canvas, paraflocculus > 0, paraflocculus)
     for nucleus, dv, ml, half_dv, half_ml in _nuclei(ap):
         at = ((canvas.dv - dv) / half_dv) ** 2 + ((canvas.ml - ml) / half_ml) ** 2 < 1
         canvas.put(inside & at, nucleus)
 
 
+def _paint_layers(canvas: Canvas, inside: NDArray[np.bool_], depth: NDArray[np.float64]) -> None:
+    """Paint white matter and the three layers by their depth below the pia (mm)."""
+    purkinje = max(0.015, 0.6 * canvas.finest)
+    canvas.put(inside, "arb")
+    canvas.put(inside & (depth < _MOLECULAR + purkinje + _GRANULAR), "CBXgr")
+    canvas.put(inside & (depth < _MOLECULAR + purkinje), "CBXpu")
+    canvas.put(inside & (depth < _MOLECULAR), "CBXmo")
+
+
+def _paraflocculus(canvas: Canvas, ap: float) -> NDArray[np.float64]:
+    """Depth below the surface (mm) of the lobe at the side of the brainstem; negative outside."""
+    along = (ap - 11.05) / 0.75
+    out = ((canvas.dv - 5.45) / 0.95) ** 2 + ((canvas.ml - 3.65) / 0.55) ** 2
+    return np.asarray(0.55 * (1 - np.sqrt(out + along**2)))
+
+
 def _nuclei(ap: float) -> list[tuple[str, float, float, float, float]]:
-    """The cerebellar nuclei in this plane: name, centre and half axes (mm)."""
+    """List the cerebellar nuclei in this plane: name, centre and half axes (mm)."""
     found = []
     for name, ap0, dv, ml, half_ap, half_dv, half_ml in (
         ("FN", 11.65, 3.75, 0.9, 0.50, 0.32, 0.38),

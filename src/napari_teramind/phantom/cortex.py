@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 # Radii beyond this in the table of the inner surface say "no cortex in this direction".
 _NO_CORTEX = 8.0
-# Fractions of depth at which the three layers of the piriform area end, and the entorhinal ones.
-_PIRIFORM = (("1", 0.40), ("2", 0.62), ("3", 1.0))
-_ENTORHINAL = (("1", 0.16), ("2", 0.32), ("3", 0.52), ("5", 0.78), ("6a", 1.0))
+# Fractions of depth at which layers end, in areas that are not isocortex.
+_LAYERS = {
+    "PIR": (("1", 0.40), ("2", 0.62), ("3", 1.0)),
+    "ENTl": (("1", 0.16), ("2", 0.32), ("3", 0.52), ("5", 0.78), ("6a", 1.0)),
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class CortexSection:
         r, angle = self.outer.polar(canvas.dv, canvas.ml)
         surface = self.outer.radius(angle)
         inside = r < surface
-        canvas.put(inside, self._core())
+        self._paint_core(canvas, inside)
         border = self.inner.radius(angle)
         cortical = border < _NO_CORTEX
         # Between a direction with cortex and one without, the cortex thins out.
@@ -55,12 +57,17 @@ class CortexSection:
         grey = inside & (depth < 1) & (thickness > 0.15)
         self._paint_grey(canvas, grey, depth, np.rad2deg(angle))
 
-    def _core(self) -> str:
-        if self.ap < 3.9:
-            return "AON" if self.ap > 2.4 else "aco"
-        if self.ap < 6.0:
-            return "CP"
-        return "int" if self.ap < 7.5 else "fiber tracts"
+    def _paint_core(self, canvas: Canvas, inside: NDArray[np.bool_]) -> None:
+        """Fill the hemisphere with what lies between the structures that follow."""
+        ap = self.ap
+        if ap < 3.9:
+            canvas.put(inside, "AON")
+        elif ap < 6.0:
+            canvas.put(inside, "CP")
+            canvas.put(inside & (canvas.ml < 0.75), "TTd" if ap < 4.1 else "LS")
+        else:
+            canvas.put(inside, "int" if ap < 7.5 else "fiber tracts" if ap < 9.0 else "SUB")
+            canvas.put(inside & (canvas.dv > 5.3), "sAMY" if ap < 7.9 else "CTXsp")
 
     def _paint_white_matter(
         self,
@@ -93,31 +100,23 @@ class CortexSection:
         table = load_section_table("cortex")
         edges = interpolate(table["edges"], self.ap)
         for sector, choices in enumerate(table["areas"]):
-            # Borders between areas run obliquely, not along coronal planes.
             area = [name for name, start in choices if self.ap >= start][-1]
             here = where & (degrees >= edges[sector]) & (degrees < edges[sector + 1])
-            if area == "PIR":
-                layers = _PIRIFORM
-            elif area == "ENTl":
-                layers = _ENTORHINAL
-            else:
-                layers = tuple((name, end) for name, end in table["layers"])
+            canvas.put(here, area)
             start = 0.0
-            for name, end in layers:
-                if name == "6b":
-                    # A layer of one or two cells: never thinner than a cell.
-                    continue
-                if not canvas.has(area + name):
-                    continue
-                canvas.put(here & (depth >= start) & (depth < end), area + name)
-                start = end
+            for name, end in _LAYERS.get(area, table["layers"]):
+                # Areas without a layer 4 have a thicker layer 5.
+                if canvas.has(area + name):
+                    canvas.put(here & (depth >= start) & (depth < end), area + name)
+                    start = end
             if canvas.has(area + "6b"):
+                # A layer of one or two cells: never thinner than a cell.
                 thickness = max(0.05, canvas.finest / 0.9)
                 canvas.put(here & (depth >= 1 - thickness), area + "6b")
 
 
 def cortex_section(ap: float) -> CortexSection | None:
-    """The cortex in the plane at `ap` (mm), or None where there is none."""
+    """Cut the cortex at `ap` (mm); None where there is none."""
     outer = load_outline("hemisphere").at(ap)
     inner = load_outline("cortex_inner").at(ap)
     if outer is None or inner is None:

@@ -132,7 +132,7 @@ class Compositions:
         self._known: dict[int, Composition] = {}
 
     def of(self, structure_id: int) -> Composition:
-        """The cells of a structure."""
+        """Tell which cells a structure holds."""
         if structure_id not in self._known:
             self._known[structure_id] = self._find(structure_id)
         return self._known[structure_id]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _ORIENS, _ALVEUS = 0.20, 0.27
 _RADIATUM, _LACUNOSUM = 0.32, 0.48
 _MOLECULAR = 0.22
+# What fills the hemisphere beneath the cortex gives way to the hippocampus; the cortex does not.
+_YIELDING = ("int", "fiber tracts", "SUB", "sAMY", "CTXsp", "ccb", "ccs", "fp", "cing", "ec")
 
 
 def paint_hippocampus(canvas: Canvas, ap: float) -> None:
@@ -22,14 +24,9 @@ def paint_hippocampus(canvas: Canvas, ap: float) -> None:
     near = (canvas.ids != 0) & (np.abs(canvas.ml - 2.2) < 2.4) & (canvas.dv > 1.2)
     if not near.any():
         return
-    # Everything beneath the cortex belongs to somebody else only if it is grey.
-    free = np.isin(canvas.ids, [canvas.table.find(a).id for a in ("int", "fiber tracts", "CP")])
-    white = np.isin(
-        canvas.ids,
-        [canvas.table.find(a).id for a in ("ccb", "fp", "cing", "ec", "ccs")],
-    )
-    _paint_horn(canvas, ap, "CA1", near & (free | white))
-    _paint_horn(canvas, ap, "CA3", near & (free | white | canvas.table.mask(canvas.ids, "CA1")))
+    free = np.isin(canvas.ids, [canvas.table.find(acronym).id for acronym in _YIELDING])
+    _paint_horn(canvas, ap, "CA1", near & free)
+    _paint_horn(canvas, ap, "CA3", near & (free | canvas.table.mask(canvas.ids, "CA1")))
     _paint_dentate(canvas, ap, near & (free | canvas.table.mask(canvas.ids, "HPF")))
 
 

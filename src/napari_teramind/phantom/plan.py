@@ -33,18 +33,22 @@ class Size:
         Number of sections.
     height, width : int
         Shape of a section, pixels.
+    density : float
+        Cell density relative to the common rules. The smaller a brain, the fewer cells would make
+        up a structure: small phantoms are packed like thick sections.
     """
 
     slices: int
     height: int
     width: int
+    density: float
 
 
 SIZES = {
-    "XS": Size(4, 1088, 1536),
-    "S": Size(16, 2560, 3584),
-    "M": Size(16, 5120, 7168),
-    "L": Size(1, 35648, 49536),
+    "XS": Size(4, 1088, 1536, 1.35),
+    "S": Size(12, 3328, 4608, 1.35),
+    "M": Size(12, 6656, 9216, 1.35),
+    "L": Size(1, 35840, 50176, 0.8),
 }
 
 
@@ -95,14 +99,14 @@ def panel(animal: str) -> tuple[str, ...]:
 
 
 def check_animal(name: str) -> Animal:
-    """The animal of this name, or a `UserError` that lists the names."""
+    """Find the animal of this name, or raise a `UserError` that lists the names."""
     if name not in ANIMALS:
         raise UserError(f"There is no phantom animal {name!r}; choose one of {', '.join(ANIMALS)}.")
     return ANIMALS[name]
 
 
 def check_size(name: str) -> Size:
-    """The size of this name, or a `UserError` that lists the names."""
+    """Find the size of this name, or raise a `UserError` that lists the names."""
     if name not in SIZES:
         raise UserError(f"There is no phantom size {name!r}; choose one of {', '.join(SIZES)}.")
     return SIZES[name]

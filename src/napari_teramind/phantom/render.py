@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from napari_teramind.phantom.plan import BIN, BLOCK, PIXEL_SIZE, STAIN, generator
+from napari_teramind.phantom import textures
+from napari_teramind.phantom.plan import BIN, BLOCK, PIXEL_SIZE, STAIN
 from napari_teramind.phantom.section import BLOCK_BINS
+from napari_teramind.phantom.textures import HALF
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,8 +27,8 @@ class Optics:
 
     Attributes
     ----------
-    blur_um : float
-        Softness of an edge in focus.
+    blur_um : tuple of float
+        Softness of an edge in focus: nuclei in DAPI, bodies in PolyT.
     haze : tuple of float
         Share of each cell's light that arrives from out of focus: DAPI, PolyT.
     haze_um : tuple of float
@@ -44,22 +45,19 @@ class Optics:
         Grey levels.
     """
 
-    blur_um: float = 0.30
-    haze: tuple[float, float] = (0.55, 0.45)
-    haze_um: tuple[float, float] = (2.2, 9.0)
+    blur_um: tuple[float, float] = (1.05, 0.75)
+    haze: tuple[float, float] = (1.2, 0.5)
+    haze_um: tuple[float, float] = (3.0, 10.0)
     tissue: tuple[float, float] = (0.03, 0.16)
     glass: tuple[float, float] = (0.012, 0.015)
-    white: tuple[float, float] = (1.30, 1.25)
+    white: tuple[float, float] = (1.95, 1.2)
     electrons: tuple[float, float] = (2500.0, 1800.0)
     read_noise: float = 0.9
 
 
 OPTICS = Optics()
-# Cell bodies are drawn at half resolution.
-_HALF = 2
 # Side of a field of view of the instrument, pixels, and how much darker its corners are.
 _FIELD_OF_VIEW, _VIGNETTING = 1852, 0.10
-_TEXTURE = 1024
 
 
 class Renderer:
@@ -77,31 +75,35 @@ class Renderer:
         self._types = cells.profiles.types
 
     def block(self, row: int, column: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-        """Draw one block.
+        """Draw one block, or what the section's edge leaves of it.
 
         Returns
         -------
-        stains : array of uint8, shape (2, BLOCK, BLOCK)
+        stains : array of uint8, shape (2, height, width)
             DAPI and PolyT.
-        nuclei : array of uint32, shape (BLOCK, BLOCK)
+        nuclei : array of uint32, shape (height, width)
             Ids of the cells whose nuclei lie there.
         """
+        height = min(BLOCK, self.section.height - row * BLOCK)
+        width = min(BLOCK, self.section.width - column * BLOCK)
         cells = self.cells.around(row, column)
         # From here on relative to the block.
         y, x = cells.y - row * BLOCK, cells.x - column * BLOCK
-        dapi = np.zeros((BLOCK, BLOCK), np.float32)
-        bodies = np.zeros((BLOCK // _HALF, BLOCK // _HALF), np.float32)
-        labels = np.zeros((BLOCK, BLOCK), np.uint32)
+        dapi = np.zeros((height, width), np.float32)
+        bodies = np.zeros((-(-height // HALF), -(-width // HALF)), np.float32)
+        labels = np.zeros((height, width), np.uint32)
         look = self._look(cells)
         for i in range(len(cells)):
             self._draw_body(bodies, cells, i, y[i], x[i], look)
             self._draw_nucleus(dapi, labels, cells, i, y[i], x[i], look)
-        polyt = upsample(bodies, _HALF)
         haze = self._haze(cells, y, x, look)
         tissue = self._tissue(row, column)
-        dapi += _enlarge_middle(haze[0] + self.optics.glass[0] + tissue[0])
-        polyt += _enlarge_middle(haze[1] + self.optics.glass[1])
-        polyt += _enlarge_middle(tissue[1]) * upsample(self._neuropil(row, column), _HALF)
+        dapi += _enlarge_middle(haze[0] + self.optics.glass[0] + tissue[0], BIN, dapi.shape)
+        # PolyT has no detail finer than two pixels: it is put together at half resolution.
+        fine, half = BIN // HALF, bodies.shape
+        bodies += _enlarge_middle(haze[1] + self.optics.glass[1], fine, half)
+        bodies += _enlarge_middle(tissue[1], fine, half) * self._neuropil(row, column, half)
+        polyt = upsample(bodies, HALF)[:height, :width]
         return self._expose(row, column, dapi, polyt), labels
 
     def _look(self, cells: Cells) -> dict[str, NDArray[np.float64]]:
@@ -114,14 +116,15 @@ class Renderer:
             "dapi": brightness * (0.75 + 0.5 * individual) * focus,
             # Total mRNA over the area that it fills, compressed as staining saturates.
             "polyt": np.sqrt(mrna * cells.size / np.maximum(area, 0.2)) * (0.5 + 0.5 * focus),
-            "edge": np.hypot(self.optics.blur_um, 0.35 * cells.defocus) / PIXEL_SIZE,
+            "nucleus_edge": np.hypot(self.optics.blur_um[0], 0.35 * cells.defocus) / PIXEL_SIZE,
+            "body_edge": np.hypot(self.optics.blur_um[1], 0.30 * cells.defocus) / PIXEL_SIZE,
         }
 
     def _draw_nucleus(
         self, canvas: Image, labels: NDArray[np.uint32], cells: Cells, i: int,
         y: float, x: float, look: dict[str, NDArray[np.float64]],
     ) -> None:  # fmt: skip
-        edge = float(look["edge"][i])
+        edge = float(look["nucleus_edge"][i])
         radius, long = float(cells.radius[i]), float(cells.long[i])
         reach = radius * long**0.5 * 1.12 + 2.5 * edge
         box = _box(y, x, reach, canvas.shape)
@@ -133,7 +136,7 @@ class Renderer:
         fill = _soft((rim - rho) * (radius / edge))
         dome = 0.72 + 0.28 * np.sqrt(np.maximum(1 - (rho / rim) ** 2, 0))
         centres = self._types[int(cells.type[i])].centres
-        pattern = _crop(_chromatin(centres), rows, columns, bits)
+        pattern = textures.crop(textures.chromatin(centres // 3 * 3 + 1), rows, columns, bits)
         canvas[rows, columns] += float(look["dapi"][i]) * fill * dome * pattern
         mask = rho < rim
         part = labels[rows, columns]
@@ -143,9 +146,9 @@ class Renderer:
         self, canvas: Image, cells: Cells, i: int, y: float, x: float,
         look: dict[str, NDArray[np.float64]],
     ) -> None:  # fmt: skip
-        y, x = (y - 0.5) / _HALF, (x - 0.5) / _HALF
-        edge = (float(look["edge"][i]) + 0.5 / PIXEL_SIZE) / _HALF
-        radius, long = float(cells.body[i]) / _HALF, float(cells.long[i]) ** 1.2
+        y, x = (y - 0.5) / HALF, (x - 0.5) / HALF
+        edge = float(look["body_edge"][i]) / HALF
+        radius, long = float(cells.body[i]) / HALF, float(cells.long[i]) ** 1.2
         reach = radius * long**0.5 * 1.35 + 2 * edge
         box = _box(y, x, reach, canvas.shape)
         if box is None:
@@ -155,10 +158,11 @@ class Renderer:
         rho, rim = _egg(rows, columns, y, x, radius, long, float(cells.angle[i]), bits, 0.16)
         fill = _soft((rim - rho) * (radius / edge))
         # The nucleus holds less RNA than the cytoplasm around it.
-        inner = float(cells.radius[i]) / _HALF / radius
-        hollow = 1 - 0.42 * _soft((inner - rho) * (radius / edge))
-        pattern = _crop(_cytoplasm(), rows, columns, bits >> 3)
-        canvas[rows, columns] += float(look["polyt"][i]) * fill * hollow * pattern
+        inner = float(cells.radius[i]) / HALF / radius
+        hollow = 1 - 0.45 * _soft((inner - rho) * (1.4 * radius / edge))
+        pattern = textures.crop(textures.cytoplasm(), rows, columns, bits >> 3)
+        part = canvas[rows, columns]
+        np.maximum(part, float(look["polyt"][i]) * fill * hollow * pattern, out=part)
 
     def _haze(
         self, cells: Cells, y: NDArray[np.float64], x: NDArray[np.float64],
@@ -186,12 +190,12 @@ class Renderer:
         stain = np.stack([solid * 1.0, solid * np.where(white, 0.55, 1.0)]).astype(np.float32)
         return np.stack([gaussian_filter(stain[k], 0.8) * self.optics.tissue[k] for k in range(2)])
 
-    def _neuropil(self, row: int, column: int) -> Image:
+    def _neuropil(self, row: int, column: int, shape: tuple[int, ...]) -> Image:
         """Uneven neuropil at half resolution, continuous over the section; mean 1."""
-        texture = _neuropil()
-        step = BLOCK // _HALF
-        at_y = (row * step + np.arange(step) + 389 * self.section.z) % len(texture)
-        at_x = (column * step + np.arange(step) + 211 * self.section.z) % len(texture)
+        texture = textures.neuropil()
+        step = BLOCK // HALF
+        at_y = (row * step + np.arange(shape[0]) + 389 * self.section.z) % len(texture)
+        at_x = (column * step + np.arange(shape[1]) + 211 * self.section.z) % len(texture)
         return texture[np.ix_(at_y, at_x)]
 
     def _expose(self, row: int, column: int, dapi: Image, polyt: Image) -> NDArray[np.uint8]:
@@ -199,24 +203,27 @@ class Renderer:
         optics = self.optics
         plan = self.section.plan
         rng = plan.rng(STAIN, self.section.z, row, column)
-        light = self._illumination(row, column)
-        out = np.empty((2, BLOCK, BLOCK), np.uint8)
+        light = self._illumination(row, column, dapi.shape)
+        out = np.empty((2, *dapi.shape), np.uint8)
         for k, image in enumerate((dapi, polyt)):
             grey = image * light
-            grey *= 255 / optics.white[k]
-            noise = rng.standard_normal(grey.shape, dtype=np.float32)
+            grey *= np.float32(255 / optics.white[k])
             # Variance of shot noise and read noise together, in grey levels.
-            sigma = np.sqrt(grey * (255 / optics.electrons[k]) + optics.read_noise**2)
-            grey += noise * sigma
+            sigma = grey * np.float32(255 / optics.electrons[k])
+            sigma += np.float32(optics.read_noise**2)
+            np.sqrt(sigma, out=sigma)
+            sigma *= rng.standard_normal(grey.shape, dtype=np.float32)
+            grey += sigma
+            grey += np.float32(0.5)
             np.clip(grey, 0, 255, out=grey)
-            out[k] = grey + 0.5
+            out[k] = grey
         return out
 
-    def _illumination(self, row: int, column: int) -> Image:
+    def _illumination(self, row: int, column: int, shape: tuple[int, ...]) -> Image:
         """Darker corners of the instrument's fields of view, and a slow drift over the section."""
         z = self.section.z
-        y = row * BLOCK + np.arange(BLOCK, dtype=np.float32)
-        x = column * BLOCK + np.arange(BLOCK, dtype=np.float32)
+        y = row * BLOCK + np.arange(shape[0], dtype=np.float32)
+        x = column * BLOCK + np.arange(shape[1], dtype=np.float32)
         centre_y = (y + 311 * z) % _FIELD_OF_VIEW / _FIELD_OF_VIEW * 2 - 1
         centre_x = (x + 173 * z) % _FIELD_OF_VIEW / _FIELD_OF_VIEW * 2 - 1
         corner = (centre_y**2)[:, None] + (centre_x**2)[None, :]
@@ -228,30 +235,38 @@ class Renderer:
 
 def upsample(image: Image, factor: int) -> Image:
     """Enlarge an image by linear interpolation between the centres of its pixels."""
-    tall = _lerp_rows(image, factor)
-    return np.ascontiguousarray(_lerp_rows(np.ascontiguousarray(tall.T), factor).T)
+    height, width = image.shape
+    rows = np.empty((height, factor, width), np.float32)
+    padded = np.pad(image, ((1, 1), (0, 0)), mode="edge")
+    for k, low, share in _steps(factor):
+        first, second = padded[low : low + height], padded[low + 1 : low + 1 + height]
+        rows[:, k] = first + (second - first) * share
+    tall = rows.reshape(height * factor, width)
+    columns = np.empty((height * factor, width, factor), np.float32)
+    padded = np.pad(tall, ((0, 0), (1, 1)), mode="edge")
+    for k, low, share in _steps(factor):
+        first, second = padded[:, low : low + width], padded[:, low + 1 : low + 1 + width]
+        columns[:, :, k] = first + (second - first) * share
+    return columns.reshape(height * factor, width * factor)
 
 
-def _lerp_rows(image: Image, factor: int) -> Image:
-    padded = np.concatenate([image[:1], image, image[-1:]])
-    out = np.empty((len(image), factor, image.shape[1]), np.float32)
-    for k in range(factor):
-        place = np.float32((k + 0.5) / factor - 0.5)
-        low = 1 + int(np.floor(place))
-        share = place - np.floor(place)
-        first, second = padded[low : low + len(image)], padded[low + 1 : low + 1 + len(image)]
-        out[:, k] = first * (1 - share) + second * share
-    return out.reshape(-1, image.shape[1])
+def _steps(factor: int) -> list[tuple[int, int, np.float32]]:
+    """Places between two padded pixels: index, lower pixel, share of the upper one."""
+    places = [(k + 0.5) / factor + 0.5 for k in range(factor)]
+    return [(k, int(p), np.float32(p - int(p))) for k, p in enumerate(places)]
 
 
-def _enlarge_middle(bins: Image) -> Image:
-    """The middle block of three times three, from bins to pixels."""
-    middle = bins[BLOCK_BINS - 1 : 2 * BLOCK_BINS + 1, BLOCK_BINS - 1 : 2 * BLOCK_BINS + 1]
-    return upsample(middle, BIN)[BIN:-BIN, BIN:-BIN]
+def _enlarge_middle(bins: Image, factor: int, shape: tuple[int, ...]) -> Image:
+    """Enlarge the middle block of three times three, and crop it to a shape."""
+    bottom, right = (BLOCK_BINS - -(-n // factor) for n in shape)
+    middle = bins[
+        BLOCK_BINS - 1 : 2 * BLOCK_BINS + 1 - bottom, BLOCK_BINS - 1 : 2 * BLOCK_BINS + 1 - right
+    ]
+    return upsample(middle, factor)[factor : factor + shape[0], factor : factor + shape[1]]
 
 
 def _box(y: float, x: float, reach: float, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
-    """The part of a canvas within reach of a point, or None if there is none."""
+    """Cut out what lies within reach of a point; None if nothing does."""
     top, bottom = max(int(y - reach), 0), min(int(y + reach) + 2, shape[0])
     left, right = max(int(x - reach), 0), min(int(x + reach) + 2, shape[1])
     if top >= bottom or left >= right:
@@ -281,67 +296,10 @@ def _egg(
     third = (
         np.cos(phase3) * u * (u * u - 3 * v * v) + np.sin(phase3) * v * (3 * u * u - v * v)
     ) / (safe * np.sqrt(safe))
-    rim = 1 + np.float32(bumps) * second.astype(np.float32)
-    rim += np.float32(bumps) * third.astype(np.float32)
+    rim = (1 + bumps * (second + third)).astype(np.float32)
     return rho, rim
 
 
 def _soft(signed: Image) -> Image:
-    """A soft step: 0 outside, 1 inside, in units of the edge's width."""
-    return 0.5 + 0.5 * np.tanh(signed)
-
-
-def _crop(texture: Image, rows: slice, columns: slice, bits: int) -> Image:
-    """A random piece of a texture, in one of eight orientations."""
-    height, width = rows.stop - rows.start, columns.stop - columns.start
-    room = _TEXTURE - max(height, width)
-    y0, x0 = bits * 7919 % room, bits * 104729 % room
-    piece = texture
-    if bits & 0x100:
-        piece = piece.T
-    if bits & 0x200:
-        piece = piece[::-1]
-    if bits & 0x400:
-        piece = piece[:, ::-1]
-    return piece[y0 : y0 + height, x0 : x0 + width]
-
-
-@cache
-def _chromatin(centres: int) -> Image:
-    """Chromatin with this many chromocentres in an ordinary nucleus (70 um^2); mean about 1."""
-    rng = generator(centres, 1)
-    area = (_TEXTURE * PIXEL_SIZE) ** 2
-    n = int(centres * area / 70)
-    spots = np.zeros((3, _TEXTURE, _TEXTURE), np.float32)
-    y, x = rng.integers(0, _TEXTURE, (2, n))
-    kind = rng.integers(0, 3, n)
-    np.add.at(spots, (kind, y, x), rng.uniform(0.5, 1.2, n).astype(np.float32))
-    image = np.zeros((_TEXTURE, _TEXTURE), np.float32)
-    for spot, radius_um, height in zip(spots, (0.32, 0.45, 0.62), (0.55, 0.6, 0.6), strict=True):
-        sigma = radius_um / PIXEL_SIZE
-        image += height * 2 * np.pi * sigma**2 * gaussian_filter(spot, sigma, mode="wrap")
-    grain = rng.standard_normal((_TEXTURE, _TEXTURE)).astype(np.float32)
-    fine = gaussian_filter(grain, 0.28 / PIXEL_SIZE, mode="wrap")
-    coarse = gaussian_filter(grain[::-1], 1.0 / PIXEL_SIZE, mode="wrap")
-    image += 0.62 + 0.07 * fine / fine.std() + 0.09 * coarse / coarse.std()
-    return np.maximum(image, 0.2)
-
-
-@cache
-def _cytoplasm() -> Image:
-    """Mottled cytoplasm; mean 1."""
-    rng = generator(2)
-    grain = rng.standard_normal((2, _TEXTURE, _TEXTURE)).astype(np.float32)
-    fine = gaussian_filter(grain[0], 0.35 / PIXEL_SIZE / _HALF, mode="wrap")
-    coarse = gaussian_filter(grain[1], 1.2 / PIXEL_SIZE / _HALF, mode="wrap")
-    return np.maximum(1 + 0.10 * fine / fine.std() + 0.12 * coarse / coarse.std(), 0.2)
-
-
-@cache
-def _neuropil() -> Image:
-    """Uneven neuropil at half resolution; mean 1."""
-    rng = generator(3)
-    grain = rng.standard_normal((2, _TEXTURE, _TEXTURE)).astype(np.float32)
-    fine = gaussian_filter(grain[0], 0.5 / PIXEL_SIZE / _HALF, mode="wrap")
-    coarse = gaussian_filter(grain[1], 2.5 / PIXEL_SIZE / _HALF, mode="wrap")
-    return np.maximum(1 + 0.20 * fine / fine.std() + 0.20 * coarse / coarse.std(), 0.1)
+    """Step softly from 0 outside to 1 inside; the argument is in units of the edge's width."""
+    return np.asarray(0.5 + 0.5 * np.tanh(signed), np.float32)

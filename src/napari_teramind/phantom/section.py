@@ -83,9 +83,9 @@ class Section:
         """Structure ids at the bins of a block; 0 beyond the section."""
         bins_y = row * BLOCK_BINS + np.arange(BLOCK_BINS)
         bins_x = column * BLOCK_BINS + np.arange(BLOCK_BINS)
-        y = (bins_y * BIN + (BIN - 1) / 2)[:, None]
-        x = (bins_x * BIN + (BIN - 1) / 2)[None, :]
-        y, x = np.broadcast_arrays(y, x)
+        y, x = np.meshgrid(
+            bins_y * BIN + (BIN - 1) / 2, bins_x * BIN + (BIN - 1) / 2, indexing="ij"
+        )
         ids = self.ids_at(y, x)
         ids[(y < 0) | (y > self.height) | (x < 0) | (x > self.width)] = 0
         return ids
@@ -147,6 +147,7 @@ class Vessels:
 
     _N_WAVES = 14
     _LENGTHS_UM = (70.0, 150.0)
+    _RADIUS_UM = 2.2
 
     def __init__(self, plan: Plan, z: int) -> None:
         rng = plan.rng(VESSELS, z)
@@ -157,8 +158,8 @@ class Vessels:
 
     def locate(
         self, y_um: NDArray[np.float64], x_um: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Distance to the nearest vessel (micrometre) and its direction (radian from x towards y).
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Find out which points lie on a capillary, and its direction (radian from x towards y).
 
         Parameters
         ----------
@@ -169,6 +170,6 @@ class Vessels:
         value = np.cos(phase).sum(1)
         slope = -np.sin(phase)
         slope_y, slope_x = slope @ self._ky, slope @ self._kx
-        steepness = np.hypot(slope_y, slope_x)
-        distance = np.abs(value) / np.maximum(steepness, 1e-9)
-        return distance, np.arctan2(slope_x, -slope_y)
+        # To first order the zero line is this far away.
+        distance = np.abs(value) / np.maximum(np.hypot(slope_y, slope_x), 1e-9)
+        return distance < self._RADIUS_UM, np.arctan2(slope_x, -slope_y)

@@ -56,9 +56,9 @@ class Curve:
             return np.asarray(PchipInterpolator(knots, self.radii)(np.abs(angle)))
         # Three more knots at either end make the monotone cubic periodic.
         step = 2 * np.pi / len(self.radii)
-        knots = np.arange(-3, len(self.radii) + 3) * step
+        periodic = np.arange(-3, len(self.radii) + 3) * step
         radii = np.concatenate([self.radii[-3:], self.radii, self.radii[:3]])
-        return np.asarray(PchipInterpolator(knots, radii)(np.mod(angle, 2 * np.pi)))
+        return np.asarray(PchipInterpolator(periodic, radii)(np.mod(angle, 2 * np.pi)))
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Outline:
     half: bool
 
     def at(self, ap: float) -> Curve | None:
-        """The curve in the plane at `ap` (mm), or None where the surface does not reach."""
+        """Cut the surface at `ap` (mm); None where it does not reach."""
         if not self.rows[0, 0] <= ap <= self.rows[-1, 0]:
             return None
         values = PchipInterpolator(self.rows[:, 0], self.rows[:, 1:])(ap)
@@ -102,7 +102,7 @@ class Solid:
     rows: Floats
 
     def at(self, ap: float) -> Ellipse | None:
-        """The ellipse in the plane at `ap` (mm), or None where the structure does not reach."""
+        """Cut the structure at `ap` (mm); None where it does not reach."""
         first, last = self.rows[0, 0], self.rows[-1, 0]
         if not first - _CAP <= ap <= last + _CAP:
             return None
@@ -156,7 +156,7 @@ class Ribbon:
     half_width: float
 
     def at(self, ap: float) -> Sheet | None:
-        """The curve in the plane at `ap` (mm), or None where the sheet does not reach."""
+        """Cut the sheet at `ap` (mm); None where it does not reach."""
         if not self.rows[0, 0] <= ap <= self.rows[-1, 0]:
             return None
         knots = PchipInterpolator(self.rows[:, 0], self.rows[:, 1:])(ap).reshape(-1, 2)
@@ -178,36 +178,36 @@ def _outline_file() -> dict[str, Any]:
 
 
 def load_outline(name: str) -> Outline:
-    """An outline of ``outlines.toml`` by its name."""
+    """Load an outline of ``outlines.toml`` by its name."""
     rows = np.asarray(_outline_file()["outlines"][name], float)
     return Outline(rows, half=bool((rows[:, 2] == 0).all()))
 
 
 def load_ribbon(name: str) -> Ribbon:
-    """A ribbon of ``outlines.toml`` by its name."""
+    """Load a ribbon of ``outlines.toml`` by its name."""
     shapes = _outline_file()
     return Ribbon(np.asarray(shapes["ribbons"][name], float), shapes["ribbon_half_width"][name])
 
 
 def load_section_table(name: str) -> dict[str, Any]:
-    """A table of ``outlines.toml``: ``"cortex"`` or ``"callosum"``."""
+    """Load a table of ``outlines.toml``: ``"cortex"`` or ``"callosum"``."""
     table: dict[str, Any] = _outline_file()[name]
     return table
 
 
 @cache
 def load_solids() -> tuple[Solid, ...]:
-    """The solids of ``solids.csv``, in the order in which they are painted."""
+    """Load the solids of ``solids.csv``, in the order in which they are painted."""
     source = resources.files("napari_teramind.phantom") / "solids.csv"
-    with source.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(line for line in file if not line.startswith("#"))
-        next(reader)
-        solids: list[tuple[str, list[list[float]]]] = []
-        for structure, *texts in reader:
-            values = [float(text) for text in texts]
-            # A structure whose AP positions start again has a second part.
-            if solids and solids[-1][0] == structure and values[0] > solids[-1][1][-1][0]:
-                solids[-1][1].append(values)
-            else:
-                solids.append((structure, [values]))
+    lines = source.read_text(encoding="utf-8").splitlines()
+    reader = csv.reader(line for line in lines if not line.startswith("#"))
+    next(reader)
+    solids: list[tuple[str, list[list[float]]]] = []
+    for structure, *texts in reader:
+        values = [float(text) for text in texts]
+        # A structure whose AP positions start again has a second part.
+        if solids and solids[-1][0] == structure and values[0] > solids[-1][1][-1][0]:
+            solids[-1][1].append(values)
+        else:
+            solids.append((structure, [values]))
     return tuple(Solid(name, np.asarray(rows)) for name, rows in solids)

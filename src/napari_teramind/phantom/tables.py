@@ -52,7 +52,7 @@ def transcript_frame(found: Transcripts, z: int, genes: Sequence[str]) -> pd.Dat
             "slice": np.full(len(found), z, np.uint16),
             "y_um": found.y * np.float32(PIXEL_SIZE),
             "x_um": found.x * np.float32(PIXEL_SIZE),
-            "gene": pd.Categorical.from_codes(found.gene.astype(np.int32), list(genes)),
+            "gene": pd.Categorical.from_codes(found.gene.astype(np.int32), pd.Index(genes)),
             "cell": found.cell,
             "nuclear": found.nuclear,
         }
@@ -70,7 +70,7 @@ def cell_frame(cells: Cells, z: int, profiles: Profiles, table: StructureTable) 
             "slice": np.full(len(cells), z, np.uint16),
             "y_um": cells.y * PIXEL_SIZE,
             "x_um": cells.x * PIXEL_SIZE,
-            "type": pd.Categorical.from_codes(cells.type, names),
+            "type": pd.Categorical.from_codes(cells.type, pd.Index(names)),
             "structure": cells.structure,
             "acronym": [table[int(i)].acronym for i in cells.structure],
             "nucleus_diameter_um": 2 * cells.radius * PIXEL_SIZE,

@@ -60,7 +60,7 @@ class Transcripts:
         return len(self.y)
 
     def take(self, which: NDArray[np.generic]) -> Transcripts:
-        """Some of them, by mask or index."""
+        """Select transcripts by mask or index."""
         return Transcripts(
             self.y[which], self.x[which], self.gene[which], self.cell[which], self.nuclear[which]
         )
