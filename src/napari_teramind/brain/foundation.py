@@ -26,16 +26,7 @@ def read_root(path: str) -> dict[str, Any]:
         root = zarr.open_group(path, mode="r")
     except (ValueError, KeyError, TypeError, OSError) as error:
         # Zarr's own errors are ValueErrors; broken JSON and missing files come as they are.
-        if "://" not in path and not Path(path).exists():
-            raise UserError(f"There is no brain at {path}: check the path.") from error
-        if "://" not in path and (Path(path) / "zarr.json").exists():
-            raise UserError(
-                f"{path} is damaged or not a Zarr group ({error}): copy or make the brain again."
-            ) from error
-        raise UserError(
-            f"{path} is not a Zarr group: choose a brain made by 'teramind import' or"
-            " 'teramind phantom'."
-        ) from error
+        raise _no_group(path, error) from error
     meta = root.attrs.asdict().get("teramind")
     if not isinstance(meta, dict) or "images" not in meta or "complete" not in meta:
         raise UserError(
@@ -48,6 +39,25 @@ def read_root(path: str) -> dict[str, Any]:
             " update napari-teramind."
         )
     return meta
+
+
+def _no_group(path: str, error: Exception) -> UserError:
+    """Say why a path could not be opened."""
+    if "://" in path:
+        return UserError(
+            f"There is no brain that can be read at {path}: check the address and the connection."
+        )
+    if not Path(path).exists():
+        return UserError(f"There is no brain at {path}: check the path.")
+    if (Path(path) / "zarr.json").exists():
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return UserError(
+            f"{path} is damaged or not a Zarr group ({first}): copy or make the brain again."
+        )
+    return UserError(
+        f"{path} is not a Zarr group: choose a brain made by 'teramind import' or"
+        " 'teramind phantom'."
+    )
 
 
 def check_target(path: Path, overwrite: bool) -> None:

@@ -236,10 +236,10 @@ class BrainStore:
         layout.check_name(name, "table")
         try:
             return pd.read_parquet(f"{self.path}/tables/{name}.parquet")
-        except FileNotFoundError:
+        except (OSError, ValueError) as error:
             raise UserError(
-                f"{self.path} has no table {name!r}: see its folder 'tables'."
-            ) from None
+                f"{self.path} has no table {name!r} that can be read: see its folder 'tables'."
+            ) from error
 
     def write_simulation(
         self,
@@ -283,6 +283,11 @@ class BrainStore:
         expected = (len(self.stain_names), slices[1] - slices[0], y1 - y0, x1 - x0)
         if image.shape != expected or image.dtype != np.uint8:
             raise ValueError(f"image {image.shape} {image.dtype}, expected uint8 of {expected}")
+        if "://" in self.path:
+            raise UserError(
+                f"{self.path} is remote, and results are kept in the brain: copy the brain to this"
+                " computer."
+            )
         folder = Path(self.path) / "simulations"
         target = folder / name
         if target.exists() and not overwrite:

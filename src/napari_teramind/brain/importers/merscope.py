@@ -34,7 +34,7 @@ DEFAULT_STAINS = {"DAPI": "DAPI", "PolyT": "PolyT"}
 # Further from 0.108 um per pixel than this, relative, is worth a warning.
 _PIXEL_TOLERANCE = 0.005
 # Rows of a mosaic in memory at a time.
-_ROWS = 512
+_ROWS = 256
 
 
 @dataclass(frozen=True)

@@ -134,22 +134,24 @@ class Region:
         images = [self.mosaics[stain][p] for p in planes if p in self.mosaics[stain]]
         if not images:
             return np.zeros((y1 - y0, self.shape[1]), self.dtype(stain))
-        rows = [image.rows(y0, y1) for image in images]
-        return rows[0] if len(rows) == 1 else _projected(rows, project)
+        first = images[0].rows(y0, y1)
+        if len(images) == 1:
+            return first
+        # One plane at a time: rows of a whole mosaic are large.
+        if project == "max":
+            highest = first.copy()
+            for image in images[1:]:
+                np.maximum(highest, image.rows(y0, y1), out=highest)
+            return highest
+        total = first.astype(np.float64)
+        for image in images[1:]:
+            total += image.rows(y0, y1)
+        mean: np.ndarray = np.rint(total / len(images))
+        return mean.astype(first.dtype)
 
     def dtype(self, stain: str) -> np.dtype[Any]:
         """Type of the pixels of a stain."""
         return next(iter(self.mosaics[stain].values())).dtype
-
-
-def _projected(rows: list[np.ndarray], project: str) -> np.ndarray:
-    if project == "max":
-        highest: np.ndarray = np.maximum.reduce(rows)
-        return highest
-    total = rows[0].astype(np.float64)
-    for row in rows[1:]:
-        total += row
-    return np.rint(total / len(rows)).astype(rows[0].dtype)
 
 
 def open_region(path: Path, stains: Mapping[str, str]) -> Region:

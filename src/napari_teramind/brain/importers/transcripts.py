@@ -23,9 +23,10 @@ from napari_teramind.errors import UserError
 BLANK = re.compile(r"blank([-_ ]?\d+)?", re.IGNORECASE)
 """Names of control barcodes that stand for no gene."""
 
-_BATCH_ROWS = 1 << 20
-_BATCH_BYTES = 1 << 25
-_BUFFER_BYTES = 1 << 26
+_BATCH_ROWS = 1 << 17
+# Small, because pyarrow's csv reader holds some thirty blocks that it has read ahead.
+_BATCH_BYTES = 1 << 21
+_BUFFER_BYTES = 1 << 25
 _MAX_GENES = 1 << 16
 _MAX_PLANES = 1000
 
