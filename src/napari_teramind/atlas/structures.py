@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,8 +114,9 @@ class StructureTable(Mapping[int, Structure]):
         """
         found = self._by_acronym.get(acronym)
         if found is None:
-            near = difflib.get_close_matches(acronym, self._by_acronym, n=3, cutoff=0.5)
-            hint = f" (did you mean {', '.join(near)}?)" if near else ""
+            folded = {known.casefold(): known for known in self._by_acronym}
+            near = difflib.get_close_matches(acronym.casefold(), folded, n=3, cutoff=0.6)
+            hint = f" (did you mean {' or '.join(folded[n] for n in near)}?)" if near else ""
             raise UserError(
                 f"No structure has the acronym {acronym!r} in {self.origin}{hint}; "
                 "acronyms are case-sensitive."
@@ -259,6 +260,7 @@ def read_structures(path: str | Path) -> StructureTable:
     return table_from_frame(frame, str(path))
 
 
+@cache
 def allen_structures() -> StructureTable:
     """Load the structures of the Allen Mouse Brain Atlas that the phantom is built of.
 
