@@ -4,6 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 ARGS :=
+BENCHMARKS := $(wildcard benchmarks/*.py)
 
 .PHONY: help demo test test-slow napari lint format types bench docs docs-images
 
@@ -39,8 +40,9 @@ types: ## mypy
 	@scripts/setup.sh
 	@$(BIN)/mypy
 
-bench: ## the benchmarks
-	@scripts/timed.sh "make bench" bash -c 'scripts/setup.sh && $(BIN)/python -m benchmarks $(ARGS)'
+bench: ## the benchmarks (BENCHMARKS="benchmarks/one.py" picks some)
+	@scripts/timed.sh "make bench" bash -c \
+	    'scripts/setup.sh && for file in $(BENCHMARKS); do echo "== $$file" && $(BIN)/python $$file || exit 1; done'
 
 docs: ## the documentation as HTML in docs/_build
 	@scripts/setup.sh dev docs
@@ -48,4 +50,4 @@ docs: ## the documentation as HTML in docs/_build
 	@echo "docs/_build/index.html"
 
 docs-images: ## the screenshots in docs/images
-	@scripts/timed.sh "make docs-images" bash -c 'scripts/setup.sh && $(BIN)/python scripts/docs_images.py $(ARGS)'
+	@scripts/timed.sh "make docs-images" bash -c 'scripts/setup.sh && $(BIN)/python scripts/screenshots.py $(ARGS)'

@@ -5,9 +5,11 @@ usage: demo_picture.py BRAIN SIMULATION PICTURE.png
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,9 @@ WINDOW = (1500, 900)
 
 def main(path: str, name: str, picture: str) -> None:
     """Open the window, take the picture, close it."""
+    # Neither reads nor changes the user's own napari.
+    settings = Path(picture).resolve().parent / "napari" / "settings.yaml"
+    os.environ.setdefault("NAPARI_CONFIG", str(settings))
     with virtual_display():
         import napari
         from qtpy.QtWidgets import QApplication
