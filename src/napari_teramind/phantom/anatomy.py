@@ -16,13 +16,16 @@ from napari_teramind.atlas import Atlas, StructureTable, allen_structures
 from napari_teramind.phantom.cerebellum import paint_cerebellum
 from napari_teramind.phantom.cortex import cortex_section, paint_callosum
 from napari_teramind.phantom.hippocampus import paint_hippocampus
-from napari_teramind.phantom.shapes import load_outline, load_solids
+from napari_teramind.phantom.shapes import Ellipse, cut_outline, cut_solids
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-# Solids from this one on are painted over the brainstem, the others under it.
-_FIRST_OF_BRAINSTEM = "HY"
+# Solids that lie under the brainstem where the two meet; all others are painted over it.
+_FOREBRAIN = frozenset((
+    "AON", "TTd", "OT", "ACB", "CP", "LS", "MS", "NDB", "SI", "BST", "GPe", "GPi", "COA", "MEA",
+    "CEA", "BMA", "BLA", "LA", "EPd", "CLA", "int", "act", "SUB",
+))  # fmt: skip
 # Solids that bulge out of the outlines; all others lie inside them.
 _BULGING = frozenset(("HY", "SCs", "SCm", "IC", "PG", "och", "opt", "cpd", "mcp"))
 # Layers of the olfactory bulb from its surface: where they end, mm below it.
@@ -128,22 +131,24 @@ class ProceduralAnatomy:
             _paint_bulb(canvas, ap)
         paint_callosum(canvas, ap)
         paint_hippocampus(canvas, ap)
-        for solid in load_solids():
-            if solid.structure == _FIRST_OF_BRAINSTEM:
-                paint_cerebellum(canvas, ap)
-                _paint_brainstem(canvas, ap)
-            ellipse = solid.at(ap)
-            if ellipse is None:
-                continue
-            inside = ellipse.contains(canvas.dv, canvas.ml)
-            if solid.structure not in _BULGING:
-                inside &= canvas.ids != 0
-            canvas.put(inside, solid.structure)
+        solids = cut_solids(ap)
+        _paint_solids(canvas, [solid for solid in solids if solid[0] in _FOREBRAIN])
+        paint_cerebellum(canvas, ap)
+        _paint_brainstem(canvas, ap)
+        _paint_solids(canvas, [solid for solid in solids if solid[0] not in _FOREBRAIN])
         return canvas.ids
 
 
+def _paint_solids(canvas: Canvas, solids: list[tuple[str, Ellipse]]) -> None:
+    for structure, ellipse in solids:
+        inside = ellipse.contains(canvas.dv, canvas.ml)
+        if structure not in _BULGING:
+            inside &= canvas.ids != 0
+        canvas.put(inside, structure)
+
+
 def _paint_bulb(canvas: Canvas, ap: float) -> None:
-    outline = load_outline("olfactory_bulb").at(ap)
+    outline = cut_outline("olfactory_bulb", ap)
     if outline is None:
         return
     r, angle = outline.polar(canvas.dv, canvas.ml)
@@ -159,7 +164,7 @@ def _paint_bulb(canvas: Canvas, ap: float) -> None:
 
 
 def _paint_brainstem(canvas: Canvas, ap: float) -> None:
-    outline = load_outline("brainstem").at(ap)
+    outline = cut_outline("brainstem", ap)
     if outline is None:
         return
     r, angle = outline.polar(canvas.dv, canvas.ml)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_teramind.phantom.shapes import load_outline
+from napari_teramind.phantom.shapes import cut_outline
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,7 @@ _MOLECULAR, _GRANULAR = 0.15, 0.15
 
 def paint_cerebellum(canvas: Canvas, ap: float) -> None:
     """Paint cerebellar cortex and its white matter in the coronal plane at `ap` (mm)."""
-    outline = load_outline("cerebellum").at(ap)
+    outline = cut_outline("cerebellum", ap)
     if outline is None:
         return
     r, angle = outline.polar(canvas.dv, canvas.ml)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_teramind.phantom.shapes import Curve, interpolate, load_outline, load_section_table
+from napari_teramind.phantom.shapes import Curve, cut_outline, interpolate, load_section_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,8 +117,8 @@ class CortexSection:
 
 def cortex_section(ap: float) -> CortexSection | None:
     """Cut the cortex at `ap` (mm); None where there is none."""
-    outer = load_outline("hemisphere").at(ap)
-    inner = load_outline("cortex_inner").at(ap)
+    outer = cut_outline("hemisphere", ap)
+    inner = cut_outline("cortex_inner", ap)
     if outer is None or inner is None:
         return None
     # The two surfaces share their centre; the inner one has fewer key sections.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from napari_teramind.atlas import StructureTable
 
-# Transcripts of a cell with mRNA 1 over the larger panel.
-_TRANSCRIPTS = 420.0
+TRANSCRIPTS = 420.0
+"""Transcripts of a cell with mRNA 1, over the larger panel."""
 # How transcripts grow with the mRNA of a type: less than in proportion, as small cells are
 # dominated by their marker genes.
 _GROWTH = 0.75
@@ -108,7 +108,7 @@ def load_profiles(animal: str) -> Profiles:
                 weights[row, column[gene]] += count
     weights = np.maximum(weights, 0)
     shares = (1 - _LEAK) * weights / weights.sum(1, keepdims=True) + _LEAK / len(everything)
-    totals = _TRANSCRIPTS * np.array([t.mrna for t in types]) ** _GROWTH
+    totals = TRANSCRIPTS * np.array([t.mrna for t in types]) ** _GROWTH
     genes = panel(animal)
     means = (shares * totals[:, None])[:, : len(genes)]
     return Profiles(tuple(types), genes, means, totals)

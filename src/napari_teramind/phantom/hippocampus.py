@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_teramind.phantom.shapes import load_ribbon
+from napari_teramind.phantom.shapes import cut_ribbon, load_ribbon
 
 if TYPE_CHECKING:
     from napari_teramind.phantom.anatomy import Canvas
@@ -32,7 +32,7 @@ def paint_hippocampus(canvas: Canvas, ap: float) -> None:
 
 def _paint_horn(canvas: Canvas, ap: float, field: str, where: np.ndarray) -> None:
     ribbon = load_ribbon(field)
-    sheet = ribbon.at(ap)
+    sheet = cut_ribbon(field, ap)
     if sheet is None:
         return
     distance = np.full(canvas.dv.shape, np.inf)
@@ -56,7 +56,7 @@ def _paint_horn(canvas: Canvas, ap: float, field: str, where: np.ndarray) -> Non
 
 def _paint_dentate(canvas: Canvas, ap: float, where: np.ndarray) -> None:
     ribbon = load_ribbon("DG")
-    sheet = ribbon.at(ap)
+    sheet = cut_ribbon("DG", ap)
     if sheet is None:
         return
     distance = np.full(canvas.dv.shape, np.inf)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from napari_teramind.phantom import textures
+from napari_teramind.phantom.expression import TRANSCRIPTS
 from napari_teramind.phantom.plan import BIN, BLOCK, PIXEL_SIZE, STAIN
 from napari_teramind.phantom.section import BLOCK_BINS
 from napari_teramind.phantom.textures import HALF
@@ -48,14 +49,16 @@ class Optics:
     blur_um: tuple[float, float] = (1.05, 0.75)
     haze: tuple[float, float] = (1.2, 0.5)
     haze_um: tuple[float, float] = (3.0, 10.0)
-    tissue: tuple[float, float] = (0.03, 0.16)
-    glass: tuple[float, float] = (0.012, 0.015)
-    white: tuple[float, float] = (1.95, 1.2)
+    tissue: tuple[float, float] = (0.03, 0.22)
+    glass: tuple[float, float] = (0.012, 0.02)
+    white: tuple[float, float] = (1.95, 1.95)
     electrons: tuple[float, float] = (2500.0, 1800.0)
     read_noise: float = 0.9
 
 
 OPTICS = Optics()
+# Radius of the body of a cortical neuron, micrometre.
+_ORDINARY_BODY_UM = 6.5
 # Side of a field of view of the instrument, pixels, and how much darker its corners are.
 _FIELD_OF_VIEW, _VIGNETTING = 1852, 0.10
 
@@ -86,12 +89,15 @@ class Renderer:
         """
         height = min(BLOCK, self.section.height - row * BLOCK)
         width = min(BLOCK, self.section.width - column * BLOCK)
+        labels = np.zeros((height, width), np.uint32)
+        if not self.section.structures_around(row, column, BLOCK_BINS).any():
+            glass = [np.full((height, width), light, np.float32) for light in self.optics.glass]
+            return self._expose(row, column, *glass), labels
         cells = self.cells.around(row, column)
         # From here on relative to the block.
         y, x = cells.y - row * BLOCK, cells.x - column * BLOCK
         dapi = np.zeros((height, width), np.float32)
         bodies = np.zeros((-(-height // HALF), -(-width // HALF)), np.float32)
-        labels = np.zeros((height, width), np.uint32)
         look = self._look(cells)
         for i in range(len(cells)):
             self._draw_body(bodies, cells, i, y[i], x[i], look)
@@ -108,14 +114,14 @@ class Renderer:
 
     def _look(self, cells: Cells) -> dict[str, NDArray[np.float64]]:
         brightness = np.array([t.dapi for t in self._types])[cells.type]
-        mrna = (self.cells.profiles.totals / self.cells.profiles.totals.max())[cells.type]
-        area = (cells.body / cells.body.mean()) ** 2 if len(cells) else cells.body
+        mrna = self.cells.profiles.totals[cells.type] * cells.size / TRANSCRIPTS
+        area = (cells.body * PIXEL_SIZE / _ORDINARY_BODY_UM) ** 2
         individual = (cells.texture >> np.uint32(8) & np.uint32(0xFF)) / 255
         focus = 1 / (1 + (cells.defocus / 3.0) ** 2)
         return {
             "dapi": brightness * (0.75 + 0.5 * individual) * focus,
-            # Total mRNA over the area that it fills, compressed as staining saturates.
-            "polyt": np.sqrt(mrna * cells.size / np.maximum(area, 0.2)) * (0.5 + 0.5 * focus),
+            # Total mRNA, in part as density: small cells are less bright than they are dense.
+            "polyt": mrna**0.5 * area**-0.25 * (0.5 + 0.5 * focus),
             "nucleus_edge": np.hypot(self.optics.blur_um[0], 0.35 * cells.defocus) / PIXEL_SIZE,
             "body_edge": np.hypot(self.optics.blur_um[1], 0.30 * cells.defocus) / PIXEL_SIZE,
         }

@@ -12,7 +12,7 @@ import csv
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -177,16 +177,30 @@ def _outline_file() -> dict[str, Any]:
     return tomllib.loads(source.read_text(encoding="utf-8"))
 
 
+@cache
 def load_outline(name: str) -> Outline:
     """Load an outline of ``outlines.toml`` by its name."""
     rows = np.asarray(_outline_file()["outlines"][name], float)
     return Outline(rows, half=bool((rows[:, 2] == 0).all()))
 
 
+@lru_cache(maxsize=64)
+def cut_outline(name: str, ap: float) -> Curve | None:
+    """Cut an outline at `ap` (mm); None where it does not reach."""
+    return load_outline(name).at(ap)
+
+
+@cache
 def load_ribbon(name: str) -> Ribbon:
     """Load a ribbon of ``outlines.toml`` by its name."""
     shapes = _outline_file()
     return Ribbon(np.asarray(shapes["ribbons"][name], float), shapes["ribbon_half_width"][name])
+
+
+@lru_cache(maxsize=64)
+def cut_ribbon(name: str, ap: float) -> Sheet | None:
+    """Cut a ribbon at `ap` (mm); None where it does not reach."""
+    return load_ribbon(name).at(ap)
 
 
 def load_section_table(name: str) -> dict[str, Any]:
@@ -211,3 +225,10 @@ def load_solids() -> tuple[Solid, ...]:
         else:
             solids.append((structure, [values]))
     return tuple(Solid(name, np.asarray(rows)) for name, rows in solids)
+
+
+@lru_cache(maxsize=64)
+def cut_solids(ap: float) -> tuple[tuple[str, Ellipse], ...]:
+    """Cut all solids at `ap` (mm): those that reach there, in the order of painting."""
+    cuts = ((solid.structure, solid.at(ap)) for solid in load_solids())
+    return tuple((structure, ellipse) for structure, ellipse in cuts if ellipse is not None)
