@@ -181,11 +181,28 @@ def test_missing_planes_are_reported_and_left_black(tmp_path):
     region = write_region(tmp_path / "region_0", transcripts(rows), images)
     (region / "images" / "mosaic_PolyT_z1.tif").unlink()
     report = import_merscope([region], tmp_path / "b.zarr", planes="slices")
-    assert report.missing_planes == ["region_0/images/mosaic_PolyT_z1.tif"]
+    assert report.missing_planes == [
+        "region_0/images/mosaic_PolyT_z1.tif",
+        "region_0, plane 5 of the table",
+    ]
     assert any("mosaic_PolyT_z1" in line for line in report.summary())
     assert (report.transcripts.inside, report.transcripts.without_plane) == (4, 1)
     stains = open_brain(tmp_path / "b.zarr").read_stains((0, 64, 0, 64), (0, 3))
     assert stains.reshape(2, 3, -1).any(axis=2).tolist() == [[True] * 3, [True, False, True]]
+
+
+def test_a_plane_that_no_stain_shows_is_left_out_and_reported(tmp_path):
+    images = {"DAPI": noise(3, 64, 64), "PolyT": noise(3, 64, 64)}
+    rows = [("Th", 5, 5, z) for z in (0, 1, 1, 2)]
+    region = write_region(tmp_path / "region_0", transcripts(rows), images)
+    for stain in images:
+        (region / "images" / f"mosaic_{stain}_z1.tif").unlink()
+    report = import_merscope([region], tmp_path / "b.zarr", planes="slices")
+    assert len(report.missing_planes) == 3
+    assert report.transcripts.without_plane == 2
+    brain = open_brain(tmp_path / "b.zarr")
+    assert brain.slice_positions.tolist() == [0, 3]
+    assert brain.read_genes((0, 1, 0, 1), (0, 2)).ravel().tolist() == [1, 1]
 
 
 def test_plane_positions_come_from_the_table_where_it_holds_micrometers(tmp_path):

@@ -91,18 +91,19 @@ def test_a_whole_brain_is_made_sparsely_and_opens_at_once(tmp_path):
     with BrainWriter.create(
         path, name="whole", shape=(50, 73_216, 105_984), genes=genes, labels=labels
     ) as writer:
-        tile, gene_tile = writer.tile, writer.gene_tile
-        y, x = 8 * tile, 12 * tile
-        writer.write_stains(25, y, x, np.full((2, tile, tile), 9, np.uint8))
-        counts = np.zeros((229, gene_tile, gene_tile), np.uint8)
+        row, column = 8 * writer.gene_tile, 12 * writer.gene_tile
+        counts = np.zeros((229, writer.gene_tile, writer.gene_tile), np.uint8)
         counts[7, 3, 4] = 5
-        writer.write_genes(25, y // 16, x // 16, counts)
+        writer.write_genes(25, row, column, counts)
     start = time.perf_counter()
     brain = open_brain(path)
     assert brain.stains.shape == (2, 50, 73_216, 105_984)
     assert len(brain.gene_names) == 229
     assert time.perf_counter() - start < 2
-    b, c = y // 16 + 3, x // 16 + 4
+    b, c = row + 3, column + 4
     assert brain.read_genes((b, b + 1, c, c + 1), (25, 26), ["Gene7"]) == 5
-    assert brain.stains.levels[-1][0, 25].max() == 9
+    coarsest = len(brain.genes.levels) - 1
+    place = b >> coarsest, c >> coarsest
+    assert brain.genes.levels[-1][7, 25, place[0], place[1]] == np.float16(5 / 4**coarsest)
+    assert not brain.read_stains((40_000, 40_100, 50_000, 50_100), (25, 26)).any()
     assert brain.table("gene_totals")["total"].sum() == 5

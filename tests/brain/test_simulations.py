@@ -51,6 +51,8 @@ def test_a_result_is_not_replaced_without_asking(brain, image):
         brain.write_simulation("a", image=image, **args)
     brain.write_simulation("a", image=255 - image, overwrite=True, **args)
     assert np.array_equal(brain.simulations["a"].levels[0][:], 255 - image)
+    folders = [p.name for p in Path(brain.path, "simulations").iterdir() if p.is_dir()]
+    assert folders == ["a"]
 
 
 def test_a_failed_write_leaves_nothing(brain, image, monkeypatch):
@@ -90,3 +92,5 @@ def test_what_a_killed_run_left_is_not_a_result(brain, image):
     assert list(brain.simulations) == ["a"]
     assert ".left-over" not in brain.simulations
     assert "b" not in brain.simulations
+    assert "../stains" not in brain.simulations
+    assert "a/0" not in brain.simulations

@@ -121,6 +121,18 @@ def test_resume_keeps_verified_tiles_and_drops_damaged_ones(tmp_path):
         BrainWriter.resume(path)
 
 
+def test_a_brain_killed_before_it_has_images_is_made_anew(tmp_path):
+    path = tmp_path / "b.zarr"
+    args = {"name": "b", "shape": (1, 32, 32), "genes": ["Th"]}
+    BrainWriter.create(path, **args)
+    shutil.rmtree(path / "genes")
+    with pytest.raises(UserError, match="interrupted before its images were made"):
+        BrainWriter.resume(path)
+    with BrainWriter.create(path, overwrite=True, **args):
+        pass
+    assert open_brain(path).shape == (1, 32, 32)
+
+
 def test_counts_beyond_2048_are_kept_exactly(tmp_path):
     path = tmp_path / "b.zarr"
     first = np.full((1, 4, 4), 7)

@@ -56,7 +56,7 @@ def promote(store: Path, root: zarr.Group, image: str, units: Iterable[pyramid.U
 
 def settle(store: Path, image: str) -> None:
     """Finish or clear away a promotion that a kill interrupted."""
-    if not (store / image).exists():
+    if (store / _new(image)).exists() and not (store / image).exists():
         # The old volume steps aside only when the copy is complete.
         (store / _new(image)).rename(store / image)
     for left_over in (_new(image), _old(image)):

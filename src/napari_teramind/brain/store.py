@@ -46,7 +46,8 @@ class Results(Mapping[str, MultiscaleImage]):
 
     def __getitem__(self, name: str) -> MultiscaleImage:
         group = self._group()
-        node = None if group is None or name.startswith(".") else group.get(name)
+        known = group is not None and "/" not in name and not name.startswith(".")
+        node = group.get(name) if group is not None and known else None
         if not isinstance(node, zarr.Group):
             raise KeyError(name)
         return MultiscaleImage(node, f"{self._path}/{self._kind}/{name}")
@@ -301,8 +302,9 @@ class BrainStore:
         try:
             self._fill_result(root, partial.name, name, roi, slices, image, provenance)
             if target.exists():
-                shutil.rmtree(target)
+                target.rename(folder / f"{partial.name}.old")
             partial.rename(target)
+            shutil.rmtree(folder / f"{partial.name}.old", ignore_errors=True)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise

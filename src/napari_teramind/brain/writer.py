@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -131,7 +132,10 @@ class BrainWriter:
         foundation.check_panel(genes, stains)
         foundation.check_target(path, overwrite)
         if path.exists():
-            shutil.rmtree(path)
+            # Renamed first: a kill leaves the old brain, or none, but never half of one.
+            old = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            path.rename(old)
+            shutil.rmtree(old)
         meta = {
             "format": layout.FORMAT,
             "complete": False,
@@ -168,7 +172,13 @@ class BrainWriter:
         if meta["complete"]:
             raise UserError(f"{path} is complete: there is nothing to resume.")
         promotion.settle(path, meta["images"]["genes"])
-        writer = cls(path, zarr.open_group(str(path), mode="r+"), report)
+        try:
+            writer = cls(path, zarr.open_group(str(path), mode="r+"), report)
+        except (KeyError, UserError) as error:
+            raise UserError(
+                f"{path} was interrupted before its images were made: make it again, overwriting"
+                " it."
+            ) from error
         kept = [entry for entry in writer._ledger.read() if writer._recover(entry)]
         writer._ledger.rewrite(kept)
         return writer
@@ -283,7 +293,7 @@ class BrainWriter:
         from napari_teramind.brain.store import open_brain
 
         work = self._pyramid_work()
-        done = 0
+        done, total = 0, sum(len(units) for _, _, units in work)
         for image, level, units in work:
             reduce = pyramid.majority_halve if image in self._labels else pyramid.mean_halve
             source, target = self._array(image, level - 1), self._array(image, level)
@@ -291,7 +301,7 @@ class BrainWriter:
                 pyramid.build_unit(source, target, unit, reduce)
                 done += 1
                 if self.report:
-                    self.report("Building pyramids", done, sum(len(w[2]) for w in work))
+                    self.report("Building pyramids", done, total)
         self._write_totals()
         self._meta["complete"] = True
         self._root.attrs["teramind"] = self._meta

@@ -74,6 +74,7 @@ class _Import:
     shape: tuple[int, int]
     counts: TranscriptCounts = field(default_factory=TranscriptCounts)
     warnings: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     slices: list[_Slice] = field(default_factory=list)
 
 
@@ -250,8 +251,9 @@ def _plan_planes(
         keys = [k for k, value in enumerate(values) if heights.plane_of(value) == plane]
         slices.append(_Slice(index, [plane], keys, base + heights.position(plane)))
     used = {key for item in slices for key in item.spill}
-    for key in set(range(len(values))) - used:
+    for key in sorted(set(range(len(values))) - used):
         state.counts.without_plane += state.spill.count(index, key)
+        state.missing.append(f"{region.path.name}, plane {values[key]:g} of the table")
     return slices
 
 
@@ -357,7 +359,7 @@ def _report(state: _Import, out: Path, ramps: Mapping[str, Ramp]) -> ImportRepor
         silent_genes=[name for name in panel.genes() if name not in rows],
         intensities={t: [r.low, r.high] for t, r in ramps.items() if not r.identity},
         percentiles=state.options.percentiles,
-        missing_planes=[image for region in state.regions for image in region.missing()],
+        missing_planes=[i for region in state.regions for i in region.missing()] + state.missing,
         warnings=state.warnings,
     )
 

@@ -106,11 +106,11 @@ class Region:
         return sorted({plane for planes in self.mosaics.values() for plane in planes})
 
     def missing(self) -> list[str]:
-        """Names of the images that some stains have and others lack."""
+        """Names of the images that are missing between the first and the last plane."""
         return [
             f"{self.path.name}/images/mosaic_{stain}_z{plane}.tif"
             for stain, planes in self.mosaics.items()
-            for plane in self.planes
+            for plane in range(self.planes[0], self.planes[-1] + 1)
             if plane not in planes
         ]
 

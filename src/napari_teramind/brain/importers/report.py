@@ -103,7 +103,8 @@ class ImportReport:
                 " became 0 to 255."
             )
         if self.missing_planes:
-            lines.append(f"Images that are missing, left black: {_some(self.missing_planes)}.")
+            missing = _some(self.missing_planes)
+            lines.append(f"Missing images (black, or left out if no stain has them): {missing}.")
         return lines + self.warnings
 
     def _transcript_lines(self, counts: TranscriptCounts) -> list[str]:
