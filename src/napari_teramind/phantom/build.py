@@ -74,6 +74,11 @@ def make_phantom(
     ------
     UserError
         When an argument is not possible, or `out` exists and is something else.
+
+    Examples
+    --------
+    >>> brain = make_phantom("phantom.zarr", animal="main", size="XS")  # doctest: +SKIP
+    >>> brain.table("cells").groupby("type").size()  # doctest: +SKIP
     """
     anatomy = _anatomy(animal, atlas)
     plan = make_plan(animal, size, seed, anatomy)
@@ -84,6 +89,8 @@ def make_phantom(
         for z in range(plan.size.slices):
             _SectionWriter(writer, plan, anatomy, z, background, report).write()
         _write_section_table(writer, plan)
+        for table in ("cells", "transcripts"):
+            PartTable(writer.path, table).clean()
     from napari_teramind.brain import open_brain
 
     return open_brain(out)
@@ -116,7 +123,7 @@ def _open_writer(
     source = {
         "phantom": _VERSION,
         "animal": plan.animal.name,
-        "size": next(k for k, v in _sizes().items() if v == plan.size),
+        "size": plan.size.name,
         "seed": plan.seed,
         "atlas": "procedural" if atlas is None else _atlas_name(anatomy),
         "um_per_mm": plan.um_per_mm,
@@ -140,12 +147,6 @@ def _open_writer(
         overwrite=overwrite,
         report=report,
     )
-
-
-def _sizes() -> dict[str, Any]:
-    from napari_teramind.phantom.plan import SIZES
-
-    return dict(SIZES)
 
 
 def _atlas_name(anatomy: Anatomy) -> str:

@@ -29,6 +29,7 @@ class Size:
 
     Attributes
     ----------
+    name : str
     slices : int
         Number of sections.
     height, width : int
@@ -38,6 +39,7 @@ class Size:
         up a structure: small phantoms are packed like thick sections.
     """
 
+    name: str
     slices: int
     height: int
     width: int
@@ -45,10 +47,13 @@ class Size:
 
 
 SIZES = {
-    "XS": Size(4, 1088, 1536, 1.35),
-    "S": Size(12, 3328, 4608, 1.35),
-    "M": Size(12, 6656, 9216, 1.35),
-    "L": Size(1, 35840, 50176, 0.8),
+    size.name: size
+    for size in (
+        Size("XS", 4, 1088, 1536, 1.35),
+        Size("S", 12, 3328, 4608, 1.35),
+        Size("M", 12, 6656, 9216, 1.35),
+        Size("L", 1, 35840, 50176, 0.8),
+    )
 }
 
 

@@ -42,6 +42,11 @@ class PartTable:
         frame.to_parquet(partial, index=False)
         partial.replace(self.folder / f"{part}.parquet")
 
+    def clean(self) -> None:
+        """Remove what a killed run left half-written."""
+        for partial in self.folder.glob(".*.partial"):
+            partial.unlink()
+
 
 def transcript_frame(found: Transcripts, z: int, genes: Sequence[str]) -> pd.DataFrame:
     """Transcripts as a table: slice, y_um, x_um, gene, cell (0 for none), nuclear."""
@@ -50,8 +55,8 @@ def transcript_frame(found: Transcripts, z: int, genes: Sequence[str]) -> pd.Dat
     return pd.DataFrame(
         {
             "slice": np.full(len(found), z, np.uint16),
-            "y_um": found.y * np.float32(PIXEL_SIZE),
-            "x_um": found.x * np.float32(PIXEL_SIZE),
+            "y_um": found.y.astype(np.float64) * PIXEL_SIZE,
+            "x_um": found.x.astype(np.float64) * PIXEL_SIZE,
             "gene": pd.Categorical.from_codes(found.gene.astype(np.int32), pd.Index(genes)),
             "cell": found.cell,
             "nuclear": found.nuclear,
