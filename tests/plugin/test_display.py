@@ -11,7 +11,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint
 
 from napari_teramind.brain import BrainStore, BrainWriter
-from napari_teramind.plugin.display import HOVER, follow
+from napari_teramind.plugin.display import HOVER, OPACITY_3D, follow
 from napari_teramind.plugin.layers import CONTOUR
 
 PLUGIN = "napari-teramind"
@@ -37,7 +37,7 @@ def test_a_viewer_shows_the_values_of_the_store_at_every_level(viewer, tiny_brai
         layer.locked_data_level = level
         found = layer.get_value(world, world=True)
         assert found[0] == level
-        assert layer.features["id"][found[1] - 1] == structures[2, 100 // 16, 200 // 16]
+        assert layer.features["id"][found[1]] == structures[2, 100 // 16, 200 // 16]
 
 
 def test_the_name_of_the_structure_is_shown_under_the_mouse(viewer, qtbot):
@@ -72,7 +72,7 @@ def test_structures_are_contours_in_2d_and_translucent_in_3d(viewer):
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "Contours are not displayed during 3D rendering")
         viewer.dims.ndisplay = 3
-    assert layer.opacity == 0.25
+    assert layer.opacity == OPACITY_3D < 0.6
     viewer.dims.ndisplay = 2
     assert (layer.opacity, layer.contour) == (0.6, 2)
 

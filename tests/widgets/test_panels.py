@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
+from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -19,7 +22,8 @@ from qtpy.QtWidgets import (
 
 from napari_teramind.brain import BrainStore, open_brain
 from napari_teramind.widgets.brain import BrainWidget
-from napari_teramind.widgets.checkpoints import Facts
+from napari_teramind.widgets.checkpoints import Checkpoints, Facts
+from napari_teramind.widgets.keys import CANCEL, GENERATE, SHOW_REAL
 from napari_teramind.widgets.opening import add_brain
 from napari_teramind.widgets.parts import PANEL_WIDTH, micrometers
 from napari_teramind.widgets.plan import evaluations, plan_words
@@ -95,8 +99,6 @@ def test_the_last_checkpoint_is_chosen_again(panel, known_checkpoint, tmp_path):
     again = SimulateWidget(panel.session.viewer)
     assert again.what.checkpoint_choice.currentText() == "other.safetensors"
     other.unlink()
-    from napari_teramind.widgets.checkpoints import Checkpoints
-
     assert Checkpoints().current == str(known_checkpoint)
     again.deleteLater()
 
@@ -141,6 +143,32 @@ def test_a_broken_checkpoint_is_told(make_napari_viewer, tiny_brain, tmp_path, f
     panel.session.checkpoints.changed.emit()
     assert panel.what.hint.text().endswith("is gone: choose another checkpoint.")
     panel.deleteLater()
+
+
+def test_a_brain_that_cannot_keep_results_is_told(panel, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    panel.session.checkpoints.changed.emit()
+    assert "cannot be written to: copy it" in panel.what.hint.text()
+    assert not panel.button.isEnabled()
+
+
+def test_a_brain_whose_folder_has_gone_is_told_once(make_napari_viewer, brain_copy):
+    viewer = make_napari_viewer()
+    add_brain(viewer, brain_copy)
+    shutil.rmtree(brain_copy)
+    told = len(notification_manager.records)
+    panel = SimulateWidget(viewer)
+    assert [n.message for n in notification_manager.records][told:] == [
+        f"There is no brain at {brain_copy}: check the path."
+    ]
+    assert panel.empty.isVisibleTo(panel)
+    panel.deleteLater()
+
+
+def test_our_keys_are_not_napari_s():
+    theirs = {str(key) for keys in default_shortcuts.values() for key in keys}
+    assert theirs.isdisjoint(key.replace("-", "+") for key in (GENERATE, CANCEL, SHOW_REAL))
+    assert "Space" in theirs
 
 
 def shown(panel: QWidget, kinds: type | tuple[type, ...]) -> list[QWidget]:
@@ -244,8 +272,6 @@ def test_lengths_are_told_as_people_say_them():
 
 
 def test_a_result_of_an_earlier_session_is_listed_hidden(make_napari_viewer, brain_copy):
-    import numpy as np
-
     image = np.full((2, 1, 64, 64), 9, np.uint8)
     open_brain(brain_copy).write_simulation(
         "old", roi=(0, 64, 0, 64), slices=(0, 1), image=image, provenance={"seed": 3}

@@ -180,6 +180,7 @@ def test_a_panel_closed_during_a_run_is_found_again(panel, small_roi, fake_job, 
     assert again.button.text() == "Cancel"
     assert again.words.text() == "About 4 min left"
     again.button.click()
+    assert again.words.text() == "Cancelling"
     qtbot.waitUntil(lambda: session.generation is None, timeout=LONG)
 
 

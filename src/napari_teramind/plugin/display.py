@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
 HOVER = "teramind_structure"
-OPACITY_3D = 0.25
+OPACITY_3D = 0.5
 
 _displays: WeakKeyDictionary[Viewer, Display] = WeakKeyDictionary()
 

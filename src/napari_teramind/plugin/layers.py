@@ -30,7 +30,7 @@ UNKNOWN = "#808080"
 """Colour of structures that the atlas's table lacks, or gives no colour."""
 
 # Okabe and Ito's colours without the two that stand for DAPI and PolyT.
-GENE_COLORS = ("#F0E442", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#FFFFFF")
+GENE_COLORS = ("#009E73", "#F0E442", "#CC79A7", "#56B4E9", "#D55E00", "#FFFFFF")
 FIRST_GENES = ("Slc17a7", "Slc17a6", "Gad1", "Th")
 """Genes that are listed, hidden, when a brain is opened, if it has them."""
 
@@ -133,8 +133,9 @@ def structure_layer(brain: BrainStore) -> LayerTuple:
         raise ValueError(f"{brain.path} has no structures")
     features = _structure_features(table)
     recode = Recode(table["id"].tolist())
-    colors: dict[int | None, Any] = {0: "#00000000", None: UNKNOWN}
+    colors: dict[int | None, Any] = {None: UNKNOWN}
     colors |= dict(zip(features["index"], features.pop("color"), strict=True))
+    colors[0] = "#00000000"
     repeat = max(1, round(image.scale(0)[-1] / brain.pixel_size))
     meta = _placement(image, repeat) | {
         "name": "structures",
@@ -143,7 +144,6 @@ def structure_layer(brain: BrainStore) -> LayerTuple:
         "opacity": STRUCTURE_OPACITY,
         "blending": "translucent_no_depth",
         "metadata": {TAG: _tag(brain, "structures", "structures")},
-        "rendering": "translucent",
     }
     pyramid = channel_pyramid(image.levels, None, finest_repeat=repeat, recode=recode)
     return _with_data(pyramid, meta, "labels")
@@ -162,12 +162,19 @@ def structure_names(layer: Layer) -> dict[int, str]:
 
 def _structure_features(table: pd.DataFrame) -> pd.DataFrame:
     """Make a row per label: its number, which napari knows as "index", and what it stands for."""
+    import pandas as pd
+
     columns = ["id", "acronym", "name", "color_hex"]
-    features = table[columns].drop_duplicates("id").sort_values("id", ignore_index=True)
-    features.loc[len(features)] = [-1, "?", "not in the atlas", None]
+    listed = table[columns].drop_duplicates("id").sort_values("id")
+    rows = [
+        (0, "-", "no structure", None),
+        *listed.itertuples(index=False, name=None),
+        (-1, "?", "not in the atlas", None),
+    ]
+    features = pd.DataFrame(rows, columns=columns)
     # pandas may read a missing colour as NaN.
     colors = [f"#{c}" if isinstance(c, str) and c else UNKNOWN for c in features.pop("color_hex")]
-    return features.assign(index=range(1, len(features) + 1), color=colors)
+    return features.assign(index=range(len(features)), color=colors)
 
 
 def _image(

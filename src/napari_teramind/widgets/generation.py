@@ -146,11 +146,13 @@ class Generation(QObject):
 
     def _on_ended(self, event: Finished | Failed) -> None:
         self._cancelling = True
-        if isinstance(event, Finished):
-            self._layers.show_result(event.result["name"])
-        else:
-            self._layers.remove_preview()
-        self.ended.emit(event)
+        try:
+            if isinstance(event, Finished):
+                self._layers.show_result(event.result["name"])
+            else:
+                self._layers.remove_preview()
+        finally:  # a result that cannot be shown must not leave the panel waiting for it
+            self.ended.emit(event)
 
 
 def was_cancelled(event: Finished | Failed) -> bool:

@@ -113,4 +113,7 @@ def _to_data(stain: Layer, yx: np.ndarray) -> np.ndarray:
 
 def keep_line_thin(layer: Shapes, zoom: float) -> None:
     """Give the outline the same width on the screen at every zoom."""
-    layer.edge_width = [LINE_PX / zoom] * len(layer.data)
+    widths = [LINE_PX / zoom] * len(layer.data)
+    if widths != list(layer.edge_width):
+        layer.edge_width = widths
+        layer.refresh()  # napari keeps the new width but does not draw it

@@ -12,7 +12,8 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QMainWindow, QWidget
 
 from napari_teramind.brain import BrainStore, open_brain
-from napari_teramind.jobs import Failed, Finished
+from napari_teramind.errors import UserError
+from napari_teramind.jobs import Failed, Finished, about
 from napari_teramind.plugin.display import follow
 from napari_teramind.plugin.layers import tag_of
 from napari_teramind.widgets import settings
@@ -50,6 +51,7 @@ class Session(QObject):
         super().__init__()
         self._viewer = ref(viewer)
         self._stores: dict[str, BrainStore] = {}
+        self._lost: set[str] = set()
         self._brain: str | None = None
         self._generation: Generation | None = None
         self._watched = False
@@ -87,17 +89,20 @@ class Session(QObject):
             self._brain = path
             self.brains_changed.emit()
 
-    def store(self, path: str) -> BrainStore:
-        """Open a brain, once."""
-        if path not in self._stores:
-            self._stores[path] = open_brain(path)
-        return self._stores[path]
-
     @property
     def brain(self) -> BrainStore | None:
-        """The chosen brain, opened."""
+        """The chosen brain, opened; None if there is none, or if it cannot be opened any more."""
         path = self.brain_path
-        return None if path is None else self.store(path)
+        if path is None or path in self._lost:
+            return None
+        if path not in self._stores:
+            try:
+                self._stores[path] = open_brain(path)
+            except UserError as error:  # its layers are there, but its folder may have gone
+                self._lost.add(path)
+                show_error(str(error))
+                return None
+        return self._stores[path]
 
     def layers(self, kind: str) -> list[Layer]:
         """Layers of the chosen brain that show one kind of thing, lowest first."""
@@ -152,7 +157,8 @@ class Session(QObject):
             seconds = generation.seconds_per_evaluation()
             if seconds is not None:
                 settings.remember_speed(generation.checkpoint, seconds)
-            self.outcome = f"Done in {took:.0f} s: {generation.layer_names()}."
+            words = about(took).removeprefix("about ")
+            self.outcome = f"Done in {words}: {generation.layer_names()}."
             show_info(self.outcome)
         elif was_cancelled(event):
             self.outcome = "Cancelled."

@@ -61,6 +61,7 @@ class SimulateWidget(QWidget):
         self._connect()
         bind_keys(self.session)
         self.refresh()
+        self._on_generation()
 
     def _lay_out(self) -> QWidget:
         content = QWidget()
@@ -137,7 +138,7 @@ class SimulateWidget(QWidget):
 
     def refresh(self) -> None:
         """Show the session as it is now."""
-        self._pages.setCurrentIndex(0 if self.session.brain_path is None else 1)
+        self._pages.setCurrentIndex(0 if self.session.brain is None else 1)
         self._refresh_run()
 
     def _refresh_plan(self) -> None:

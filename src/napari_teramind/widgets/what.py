@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from qtpy.QtCore import Signal
@@ -64,6 +65,11 @@ class What(QWidget):
         brain, checkpoints = self._session.brain, self._session.checkpoints
         if brain is None:
             return "Open a brain first."
+        if not os.access(brain.path, os.W_OK):
+            return (
+                f"Results are kept in the brain, and {brain.path} cannot be written to: copy it to "
+                "a folder of yours and open the copy."
+            )
         if checkpoints.current is None:
             return "Choose a checkpoint first."
         facts = checkpoints.facts()
@@ -88,14 +94,15 @@ class What(QWidget):
         self.changed.emit()
 
     def _words(self, facts: Facts | str | None) -> str:
+        problem = self.problem()
         if self._session.checkpoints.current is None:
             return (
                 "No checkpoint yet. Choose one with the button <b>...</b>, or train one on this "
                 "brain: <code>teramind train</code>."
             )
-        if facts is None:
+        if facts is None and not problem:
             return "Looking at the checkpoint ..."
-        return self.problem()
+        return problem
 
     def _browse_checkpoint(self) -> None:
         path = self._ask("Choose a checkpoint", CHECKPOINT_FILES)
