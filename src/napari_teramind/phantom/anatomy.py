@@ -140,8 +140,11 @@ class ProceduralAnatomy:
 
 
 def _paint_solids(canvas: Canvas, solids: list[tuple[str, Ellipse]]) -> None:
+    tracts = canvas.table.within("fiber tracts") | canvas.table.within("VS")
     for structure, ellipse in solids:
-        inside = ellipse.contains(canvas.dv, canvas.ml)
+        # Small grey nuclei survive in small brains; tracts may thin out.
+        finest = 0.0 if canvas.table.find(structure).id in tracts else canvas.finest
+        inside = ellipse.contains(canvas.dv, canvas.ml, finest)
         if structure not in _BULGING:
             inside &= canvas.ids != 0
         canvas.put(inside, structure)

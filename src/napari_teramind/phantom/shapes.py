@@ -86,12 +86,14 @@ class Ellipse:
     half_short: float
     tilt: float
 
-    def contains(self, dv: Floats, ml: Floats) -> NDArray[np.bool_]:
-        """Which points lie inside."""
+    def contains(self, dv: Floats, ml: Floats, finest: float = 0) -> NDArray[np.bool_]:
+        """Which points lie inside, if the ellipse is at least `finest` (mm) thick."""
         cos, sin = np.cos(self.tilt), np.sin(self.tilt)
         along = (ml - self.ml) * cos + (dv - self.dv) * sin
         across = (dv - self.dv) * cos - (ml - self.ml) * sin
-        return np.asarray((along / self.half_long) ** 2 + (across / self.half_short) ** 2 <= 1)
+        half_short = max(self.half_short, finest / 2)
+        half_long = max(self.half_long, half_short)
+        return np.asarray((along / half_long) ** 2 + (across / half_short) ** 2 <= 1)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Solid:
         dv, ml, half_long, half_short, tilt = (float(v) for v in values)
         # Beyond its first and last section a solid closes like a ball.
         beyond = max(first - ap, ap - last, 0.0) / _CAP
-        round_off = float(np.sqrt(1 - beyond**2)) or 1e-6
+        round_off = max(1 - beyond**2, 1e-6) ** 0.5
         return Ellipse(dv, ml, half_long * round_off, half_short * round_off, np.deg2rad(tilt))
 
 
