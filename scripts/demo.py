@@ -27,14 +27,15 @@ brains = ["supp_m.zarr"]
 genes = "main.zarr"
 out = "run"
 channels = 8
+gene_slices = 1
 patch = 32
 crop = 64
-batch = 4
+batch = 2
 prediction = "v"
-learning_rate = 1e-3
+learning_rate = 5e-4
 warmup = 10
 final_lr = 1.0
-ema = 0.97
+ema = 0.99
 time_limit = {seconds}
 """
 
