@@ -13,6 +13,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
 from napari_teramind.brain import open_brain
+from napari_teramind.widgets import results
 from napari_teramind.widgets.generation import free_name
 from napari_teramind.widgets.simulate import SimulateWidget
 
@@ -43,6 +44,7 @@ def test_a_generated_region_appears_in_place_and_stays(panel, small_roi, fake_jo
     assert not panel.what.isEnabled()
     names = ["DAPI (generated, seed 5)", "PolyT (generated, seed 5)"]
     qtbot.waitUntil(lambda: generated(viewer) == names, timeout=LONG)
+    assert viewer.layers.selection == {viewer.layers["ROI"]}
     preview = viewer.layers[names[0]]
     qtbot.waitUntil(lambda: np.max(preview.data) >= 20, timeout=LONG)  # renewed in place
     assert panel.words.text() == "About 40 s left"
@@ -53,7 +55,7 @@ def test_a_generated_region_appears_in_place_and_stays(panel, small_roi, fake_jo
     assert not panel.progress.isVisible()
     assert panel.words.text().startswith("Done in ")
     result = viewer.layers[names[0]]
-    assert result is not preview
+    assert result is preview
     np.testing.assert_array_equal(np.asarray(result.data), np.full((1, 64, 64), 77))
     np.testing.assert_allclose(result.data_to_world((0, 0, 0)), (100.0, 64 * 0.108, 100 * 0.108))
     assert result.contrast_limits == [5, 99]
@@ -64,6 +66,26 @@ def test_a_generated_region_appears_in_place_and_stays(panel, small_roi, fake_jo
     assert list(panel.session.brain.simulations) == ["seed 5, slices 1-1, y 64-128, x 100-164"]
     # The second time the panel knows how long it takes, and the result gets a name of its own.
     assert "about" in panel.plan_label.text() or "few seconds" in panel.plan_label.text()
+
+
+def test_a_large_result_gets_a_layer_with_all_levels(
+    panel, small_roi, fake_job, qtbot, monkeypatch
+):
+    monkeypatch.setattr(results, "LARGEST_PLAIN", 63)
+    fake_job("good")
+    viewer = panel.session.viewer
+    panel.button.click()
+    qtbot.waitUntil(lambda: len(generated(viewer)) == 2, timeout=LONG)
+    preview = viewer.layers["DAPI (generated, seed 0)"]
+    preview.name, preview.gamma = "mine", 0.7
+    viewer.layers.selection = {preview}
+    qtbot.waitUntil(lambda: finished(panel), timeout=LONG)
+    result = viewer.layers["mine"]
+    assert result is not preview
+    assert np.max(result.data) == 77
+    assert result.gamma == 0.7
+    assert result in viewer.layers.selection
+    assert viewer.layers.index(result) == 2
 
 
 def test_the_same_again_gets_another_name(brain_copy: Path):

@@ -53,7 +53,9 @@ class Display:
         viewer = self._viewer()
         if viewer is None:
             return []
-        return [layer for layer in viewer.layers[::-1] if tag_of(layer).get("kind") == "structures"]
+        # A slice of napari's list would be another such list, with all its connections: 20 ms.
+        layers = reversed(tuple(viewer.layers))
+        return [layer for layer in layers if tag_of(layer).get("kind") == "structures"]
 
     def name_at(self, position: Any, dims_displayed: list[int]) -> str:
         """Return "VTA - Ventral tegmental area" for a world position, "" outside structures."""

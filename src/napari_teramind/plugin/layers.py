@@ -29,8 +29,9 @@ STRUCTURE_OPACITY = 0.8
 UNKNOWN = "#808080"
 """Colour of structures that the atlas's table lacks, or gives no colour."""
 
-# Okabe and Ito's colours without the two that stand for DAPI and PolyT.
-GENE_COLORS = ("#009E73", "#F0E442", "#CC79A7", "#56B4E9", "#D55E00", "#FFFFFF")
+# Okabe and Ito's hues, which survive the common colour blindnesses, without the two that stand for
+# DAPI and PolyT, and lighter than theirs, as they are added to a dark image.
+GENE_COLORS = ("#00E6A8", "#F7EC5A", "#FF8FCB", "#7CCBFF", "#FF7A45", "#FFFFFF")
 FIRST_GENES = ("Slc17a7", "Slc17a6", "Gad1", "Th")
 """Genes that are listed, hidden, when a brain is opened, if it has them."""
 
@@ -227,7 +228,7 @@ def brain_key(path: str | Path) -> str:
 
 
 def _brightest(level: LazyView) -> float:
-    """Upper contrast limit of a gene: the 99.5th percentile where the gene occurs at all.
+    """Upper contrast limit of a gene: the 90th percentile where the gene occurs at all.
 
     Judged on at most five slices of a coarse level, whose values are means per bin, so that the
     gene shows when the whole slice is in view; near the ground every transcript is then a dot of
@@ -236,4 +237,4 @@ def _brightest(level: LazyView) -> float:
     at = np.unique(np.linspace(0, level.shape[0] - 1, 5).round().astype(int))
     values = np.concatenate([np.asarray(level[int(z)]).ravel() for z in at])
     present = values[values > 0]
-    return float(np.percentile(present, 99.5)) if present.size else 1.0
+    return float(np.percentile(present, 90)) if present.size else 1.0

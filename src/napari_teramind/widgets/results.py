@@ -28,6 +28,10 @@ Slices = tuple[int, int]
 LOOK = ("visible", "opacity", "contrast_limits", "gamma", "colormap", "blending")
 """What the user may have changed on a preview, and finds again on the result."""
 
+LARGEST_PLAIN = 4096
+"""Side in pixels up to which a result is shown by its preview's layer. A new layer takes napari
+some tenths of a second, and one that is larger needs its levels of detail."""
+
 
 class ResultLayers:
     """The layers of one generation in one viewer.
@@ -89,14 +93,22 @@ class ResultLayers:
         for preview, (data, meta, _) in zip(self._previews, results, strict=True):
             if preview not in viewer.layers:
                 continue
-            at = viewer.layers.index(preview)
-            selected = preview in viewer.layers.selection
-            meta |= _look(preview) | {"name": preview.name}
-            viewer.layers.remove(preview)
-            result = self._insert(viewer, data, meta, at)
-            if selected:
-                viewer.layers.selection.add(result)
+            finest = data[0] if meta["multiscale"] else data
+            if max(finest.shape) <= LARGEST_PLAIN:
+                preview.data = finest
+                preview.metadata = meta["metadata"]
+            else:
+                self._replace(viewer, preview, data, meta)
         self._previews = None
+
+    def _replace(self, viewer: Viewer, preview: Layer, data: Any, meta: dict[str, Any]) -> None:
+        """Put a layer with all levels of detail in the place of a preview, looking like it."""
+        at = viewer.layers.index(preview)
+        selected = set(viewer.layers.selection)
+        meta |= _look(preview) | {"name": preview.name}
+        viewer.layers.remove(preview)
+        result = self._insert(viewer, data, meta, at)
+        viewer.layers.selection = {result if layer is preview else layer for layer in selected}
 
     def remove_preview(self) -> None:
         """Take the preview away, as when there will be no result."""
@@ -136,11 +148,16 @@ class ResultLayers:
     def _insert(
         self, viewer: Viewer, data: Any, meta: dict[str, Any], at: int | None = None
     ) -> Image:
-        """Add an image, by default right above this brain's stains and results."""
+        """Add an image, by default right above this brain's stains and results.
+
+        The user's selection stays as it is: it may be the ROI, to be moved on.
+        """
         from napari.layers import Image
 
         layer = Image(data, **meta)
+        selected = set(viewer.layers.selection)
         viewer.layers.insert(self._top(viewer) if at is None else at, layer)
+        viewer.layers.selection = selected
         return layer
 
     def _top(self, viewer: Viewer) -> int:

@@ -167,6 +167,7 @@ class Session(QObject):
             show_error(event.message)
         generation.deleteLater()
         self.generation_changed.emit()
+        self.brains_changed.emit()  # there is a result more to tell of
 
     def watch(self, widget: QWidget) -> None:
         """End what runs when the window that a panel is part of goes away."""
