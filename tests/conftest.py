@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from spoiling import World
+
     from napari_teramind.brain import BrainStore
     from napari_teramind.model import TeraMind
 
@@ -88,6 +90,14 @@ def tiny_brain(
 def brain_copy(tiny_brain: BrainStore, tmp_path: Path) -> Path:
     """Folder of a copy of the tiny brain, the test's own to write into."""
     return Path(shutil.copytree(tiny_brain.path, tmp_path / "brain.zarr"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, tiny_brain: BrainStore) -> World:
+    """Good things to spoil, in a folder of the test's own."""
+    from spoiling import World
+
+    return World(tmp_path, tiny_brain)
 
 
 @pytest.fixture(scope="session")

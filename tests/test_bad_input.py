@@ -1,125 +1,24 @@
-"""Bad input of every kind: one sentence on standard error, exit code 2, and nothing done."""
+"""Bad checkpoints, brains and requests: one sentence, exit code 2, and nothing is done."""
 
 from __future__ import annotations
 
 import pickle
-import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tifffile
 import torch
 import zarr
 from safetensors.torch import load_file, save_file
+from spoiling import PARITY, Case, Cases, Payload, World, check, refuse
 
-from napari_teramind.brain import BrainStore, BrainWriter
-from napari_teramind.cli import run
+from napari_teramind.brain import BrainWriter
 from napari_teramind.model import load_model, save_model
 
-PARITY = Path(__file__).parent / "data" / "parity"
-
-
-class Payload:
-    """What a malicious file would run when unpickled: it makes a file."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return Path.touch, (self.mark,)
-
-
-@dataclass
-class World:
-    """Good things to spoil, in a folder of the test's own."""
-
-    folder: Path
-    original: BrainStore
-
-    @property
-    def mark(self) -> Path:
-        return self.folder / "payload-was-run"
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "out.zarr"
-
-    def brain(self) -> Path:
-        path = self.folder / "brain.zarr"
-        return path if path.exists() else Path(shutil.copytree(self.original.path, path))
-
-    def checkpoint(self) -> Path:
-        return PARITY / "tiny.weights.safetensors"
-
-    def file(self, name: str, content: bytes | str = b"") -> Path:
-        path = self.folder / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return path
-
-    def panel(self, *genes: str) -> Path:
-        return self.file("panel.csv", "\n".join(["gene", *genes]))
-
-    def region(self) -> Path:
-        """Make a MERSCOPE region of 64 x 64 px with three transcripts."""
-        region = self.folder / "region_0"
-        (region / "images").mkdir(parents=True)
-        image = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
-        for stain in ("DAPI", "PolyT"):
-            tifffile.imwrite(region / "images" / f"mosaic_{stain}_z0.tif", image)
-        (region / "images" / "micron_to_mosaic_pixel_transform.csv").write_text(
-            "9.25 0 0\n0 9.25 0\n0 0 1\n"
-        )
-        rows = ["global_x,global_y,global_z,gene", "1,1,0,Th", "2,3,0,Gad1", "4,4,0,Th"]
-        (region / "detected_transcripts.csv").write_text("\n".join(rows))
-        return region
-
-    def image(self, name: str, shape: tuple[int, ...], scale: float, **axes: float) -> Path:
-        """Make an OME-Zarr image (c z y x) whose pixels are ``scale`` um wide."""
-        path = self.folder / name
-        names = [f"Gene{i}" for i in range(shape[0])]
-        multiscale = {
-            "axes": [
-                {"name": "c", "type": "channel"},
-                *({"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"),
-            ],
-            "datasets": [
-                {
-                    "path": "0",
-                    "coordinateTransformations": [
-                        {"type": "scale", "scale": [1.0, 100.0, scale, scale]},
-                        {"type": "translation", "translation": [0, 0, axes.get("y", 0.0), 0]},
-                    ],
-                }
-            ],
-        }
-        ome = {
-            "version": "0.5",
-            "multiscales": [multiscale],
-            "omero": {"channels": [{"label": gene} for gene in names]},
-        }
-        group = zarr.open_group(path, mode="w", attributes={"ome": ome})
-        group.create_array("0", shape=shape, dtype=np.uint8, chunks=shape)
-        return path
-
-
-Case = Callable[[World], list[object]]
-CASES: list[tuple[str, str, Case]] = []
-
-
-def bad(words: str) -> Callable[[Case], Case]:
-    """Register a case: a command line that must fail with a sentence holding some words."""
-
-    def register(case: Case) -> Case:
-        CASES.append((case.__name__, words, case))
-        return case
-
-    return register
+bad = Cases()
 
 
 # Checkpoints -----------------------------------------------------------------------------------
@@ -394,214 +293,15 @@ def name_that_leaves_the_brain(world: World) -> list[object]:
     return simulate(world, "--name", "../escape")
 
 
-# Training --------------------------------------------------------------------------------------
-
-
-def train(world: World, *more: object) -> list[object]:
-    return [
-        "train", world.brain(), "-o", world.folder / "run", "--channels", "2", "--batch", "1",
-        "--steps", "1", "--crop", "128", *more,
-    ]  # fmt: skip
-
-
-@bad("Nonsense1")
-def unknown_gene_in_the_panel(world: World) -> list[object]:
-    return train(world, "--genes", world.panel("Th", "Nonsense1"))
-
-
-@bad("patch")
-def unknown_patch(world: World) -> list[object]:
-    return train(world, "--patch", "48")
-
-
-@bad("crop")
-def crop_that_is_no_multiple_of_the_patch(world: World) -> list[object]:
-    return train(world, "--crop", "100")
-
-
-@bad("held-out field")
-def nothing_left_to_train_on(world: World) -> list[object]:
-    return train(world, "--exclude", "0,256,0,384")
-
-
-@bad("run")
-def training_folder_that_holds_a_run(world: World) -> list[object]:
-    (world.folder / "run").mkdir()
-    world.file("run/config.json", "{}")
-    return train(world)
-
-
-# Imports ---------------------------------------------------------------------------------------
-
-
-def merscope(world: World, spoil: Callable[[Path], object] = Path.exists) -> list[object]:
-    region = world.region()
-    spoil(region)
-    return ["import", "merscope", region, "-o", world.out]
-
-
-@bad("nowhere")
-def missing_region(world: World) -> list[object]:
-    return ["import", "merscope", world.folder / "nowhere", "-o", world.out]
-
-
-@bad("micron_to_mosaic_pixel_transform.csv")
-def missing_transform(world: World) -> list[object]:
-    name = "images/micron_to_mosaic_pixel_transform.csv"
-    return merscope(world, lambda region: (region / name).unlink())
-
-
-@bad("micron_to_mosaic_pixel_transform.csv")
-def transform_in_words(world: World) -> list[object]:
-    name = "images/micron_to_mosaic_pixel_transform.csv"
-    return merscope(world, lambda region: (region / name).write_text("a b c"))
-
-
-@bad("detected_transcripts")
-def missing_table(world: World) -> list[object]:
-    return merscope(world, lambda region: (region / "detected_transcripts.csv").unlink())
-
-
-@bad("detected_transcripts.csv")
-def empty_table(world: World) -> list[object]:
-    return merscope(world, lambda region: (region / "detected_transcripts.csv").write_text(""))
-
-
-@bad("detected_transcripts.csv")
-def table_of_a_header_alone(world: World) -> list[object]:
-    header = "global_x,global_y,global_z,gene\n"
-    return merscope(world, lambda region: (region / "detected_transcripts.csv").write_text(header))
-
-
-@bad("gene")
-def table_without_genes(world: World) -> list[object]:
-    rows = "global_x,global_y,global_z\n1,1,0\n"
-    return merscope(world, lambda region: (region / "detected_transcripts.csv").write_text(rows))
-
-
-@bad("Cellbound9")
-def unknown_stain(world: World) -> list[object]:
-    return [*merscope(world), "--stain", "PolyT=Cellbound9"]
-
-
-@bad("--stain")
-def stain_without_a_file(world: World) -> list[object]:
-    return [*merscope(world), "--stain", "PolyT"]
-
-
-@bad("mosaic_DAPI_z0.tif")
-def damaged_mosaic(world: World) -> list[object]:
-    return merscope(world, lambda region: (region / "images/mosaic_DAPI_z0.tif").write_text("x"))
-
-
-@bad("out.zarr")
-def import_onto_something_of_the_user(world: World) -> list[object]:
-    world.out.mkdir()
-    world.file("out.zarr/thesis.txt", "dear")
-    return [*merscope(world), "--overwrite"]
-
-
-def omezarr(world: World, genes: Path) -> list[object]:
-    dapi = world.image("dapi.zarr", (1, 2, 128, 128), 0.108)
-    polyt = world.image("polyt.zarr", (1, 2, 128, 128), 0.108)
-    stains = ["--stain", f"DAPI={dapi}", "--stain", f"PolyT={polyt}"]
-    return ["import", "omezarr", *stains, "--genes", genes, "-o", world.out]
-
-
-@bad("genes.zarr")
-def misaligned_omezarr(world: World) -> list[object]:
-    return omezarr(world, world.image("genes.zarr", (3, 2, 8, 8), 16 * 0.108, y=500.0))
-
-
-@bad("genes.zarr")
-def omezarr_with_other_slices(world: World) -> list[object]:
-    return omezarr(world, world.image("genes.zarr", (3, 5, 8, 8), 16 * 0.108, y=7.5 * 0.108))
-
-
-@bad("nowhere.zarr")
-def missing_omezarr(world: World) -> list[object]:
-    return omezarr(world, world.folder / "nowhere.zarr")
-
-
-@bad("plain.zarr")
-def zarr_that_is_no_omezarr(world: World) -> list[object]:
-    zarr.open_group(world.folder / "plain.zarr", mode="w")
-    return omezarr(world, world.folder / "plain.zarr")
-
-
-# Job files and usage ---------------------------------------------------------------------------
-
-
-@bad("no job file")
-def missing_job(world: World) -> list[object]:
-    return ["run", world.folder / "job.toml"]
-
-
-@bad("not valid TOML")
-def damaged_job(world: World) -> list[object]:
-    return ["run", world.file("job.toml", "verb = ")]
-
-
-@bad("'verb'")
-def job_of_an_unknown_verb(world: World) -> list[object]:
-    return ["run", world.file("job.json", '{"verb": "dance"}')]
-
-
-@bad("'colour'")
-def job_with_an_unknown_field(world: World) -> list[object]:
-    return ["run", world.file("job.toml", 'verb = "info"\npath = "x"\ncolour = 3')]
-
-
-@bad("out.zarr")
-def phantom_onto_something_of_the_user(world: World) -> list[object]:
-    world.out.mkdir()
-    world.file("out.zarr/thesis.txt", "dear")
-    return ["phantom", "-o", world.out, "--size", "XS"]
-
-
-@bad("Did you mean 'simulate'?")
-def misspelt_verb(world: World) -> list[object]:
-    return ["simulat"]
-
-
-@bad("path")
-def missing_argument(world: World) -> list[object]:
-    return ["info"]
-
-
-@pytest.fixture
-def world(tmp_path: Path, tiny_brain: BrainStore) -> World:
-    return World(tmp_path, tiny_brain)
-
-
-def check(world: World, code: int, out: str, err: str, words: str) -> None:
-    assert code == 2, err
-    assert out == ""
-    lines = err.strip().splitlines()
-    # A warning may come first; the error is one line of words.
-    assert all(line.startswith("Warning:") for line in lines[:-1]), err
-    assert words in lines[-1]
-    assert lines[-1].endswith((".", "?"))
-    assert "Traceback" not in err
-    assert not world.mark.exists(), "the payload was run"
-    thesis = world.out / "thesis.txt"
-    assert not world.out.exists() or thesis.read_text() == "dear"
-
-
 def test_there_are_enough_cases() -> None:
-    assert len(CASES) >= 25
-    assert len({name for name, _, _ in CASES}) == len(CASES)
+    assert len(bad) >= 25
 
 
-@pytest.mark.parametrize(("words", "case"), [pytest.param(w, c, id=n) for n, w, c in CASES])
+@pytest.mark.parametrize(("words", "case"), list(bad))
 def test_bad_input(
     world: World, capsys: pytest.CaptureFixture[str], words: str, case: Case
 ) -> None:
-    argv = [str(argument) for argument in case(world)]
-    capsys.readouterr()
-    code = run(argv)
-    output = capsys.readouterr()
-    check(world, code, output.out, output.err, words)
+    refuse(world, case, capsys, words)
 
 
 @pytest.mark.parametrize(
@@ -611,7 +311,6 @@ def test_bad_input(
         ("contains code", malicious_checkpoint_to_simulate),
         ("nowhere.zarr", missing_brain),
         ("256 x 384", roi_outside_the_brain),
-        ("not valid TOML", damaged_job),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
