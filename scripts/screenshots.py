@@ -124,9 +124,13 @@ def settle(seconds: float = 1.0, until: Callable[[], bool] | None = None) -> Non
 
 
 def take(viewer: napari.Viewer, stage: Stage, name: str) -> None:
-    """Take a picture of the whole window."""
+    """Take a picture of the whole window, with a palette of its own to keep the file small."""
+    from PIL import Image
+
     settle()
-    viewer.screenshot(str(stage.images / f"{name}.png"), canvas_only=False, flash=False)
+    pixels = viewer.screenshot(canvas_only=False, flash=False)
+    image = Image.fromarray(pixels[..., :3]).quantize(256, dither=Image.Dither.NONE)
+    image.save(stage.images / f"{name}.png", optimize=True)
 
 
 def open_brain(viewer: napari.Viewer, stage: Stage, middle: float = 0.5) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.layers import Layer
 from napari.utils.notifications import notification_manager
 from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtCore import Qt
@@ -21,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_teramind.brain import BrainStore, open_brain
+from napari_teramind.plugin.layers import gene_layer
 from napari_teramind.widgets.brain import BrainWidget
 from napari_teramind.widgets.checkpoints import Checkpoints, Facts
 from napari_teramind.widgets.keys import CANCEL, GENERATE, SHOW_REAL
@@ -82,11 +84,17 @@ def test_two_viewers_have_two_sessions(make_napari_viewer, brain_copy, tiny_brai
 
 def test_a_brain_is_known_by_its_layers_metadata_not_by_names(panel):
     viewer = panel.session.viewer
+    viewer.layers.append(Layer.create(*gene_layer(panel.session.brain, "Th")))
     viewer.layers["DAPI"].name = "blue"
     viewer.layers.remove("PolyT")
-    assert panel.session.brain is not None
-    assert panel.session.region.roi() is not None
+    viewer.dims.set_point(0, 200)
+    region = panel.session.region
+    before = region.roi(), region.slices
+    assert before[0] is not None
+    assert before[1] == (2, 3)
     viewer.layers.remove("blue")
+    assert (region.roi(), region.slices) == before  # by the brain's own word where it lies
+    viewer.layers.remove("Th")
     assert panel.session.brain is None
 
 

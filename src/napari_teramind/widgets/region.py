@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_teramind.plugin.layers import tag_of
@@ -12,6 +13,7 @@ from napari_teramind.widgets import roi as rois
 if TYPE_CHECKING:
     from napari.layers import Shapes
 
+    from napari_teramind.brain import BrainStore
     from napari_teramind.widgets.session import Session
 
 SETTLE_MS = 80
@@ -63,13 +65,16 @@ class Region(QObject):
     def roi(self) -> rois.Roi | None:
         """Return the rectangle in pixels (y0, y1, x0, x1), or None if there is none yet."""
         viewer, brain = self._session.viewer, self._session.brain
-        stains = self._session.layers("stain")
-        if viewer is None or brain is None or not stains:
+        if viewer is None or brain is None:
             return None
-        plane = brain.shape[1:]
+        grid, plane = self._grid(brain), brain.shape[1:]
         if self._from_view:
-            return rois.view_roi(viewer, stains[0], plane)
-        return None if self._shapes is None else rois.rectangle_roi(self._shapes, stains[0], plane)
+            return rois.view_roi(viewer, grid, plane)
+        return None if self._shapes is None else rois.rectangle_roi(self._shapes, grid, plane)
+
+    def _grid(self, brain: BrainStore) -> rois.ToGrid:
+        stains = self._session.layers("stain")
+        return rois.to_grid(stains[0] if stains else None, brain)
 
     def draw(self) -> None:
         """Let the user draw the rectangle."""
@@ -108,10 +113,9 @@ class Region(QObject):
     def slice_in_view(self) -> int:
         """Return the slice that is on the canvas."""
         viewer, brain = self._session.viewer, self._session.brain
-        stains = self._session.layers("stain")
-        if viewer is None or brain is None or not stains:
+        if viewer is None or brain is None:
             return 0
-        z = round(float(stains[0].world_to_data(viewer.dims.point)[-3]))
+        z = round(float(self._grid(brain)(np.asarray(viewer.dims.point))[0]))
         return min(max(z, 0), brain.shape[0] - 1)
 
     # What follows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer, Shapes
 
+    from napari_teramind.brain import BrainStore
+
 Roi = tuple[int, int, int, int]
+ToGrid = Callable[[np.ndarray], np.ndarray]
 
 ROI_NAME = "ROI"
 ROI_COLOR = "#F0E442"
@@ -47,7 +51,24 @@ def clip_roi(corner: Any, opposite: Any, shape: tuple[int, int]) -> Roi | None:
     return y0, y1, x0, x1
 
 
-def view_roi(viewer: Viewer, stain: Layer, shape: tuple[int, int]) -> Roi | None:
+def to_grid(stain: Layer | None, brain: BrainStore) -> ToGrid:
+    """Return the way from world positions (z, y, x) to slices and full-resolution pixels.
+
+    Parameters
+    ----------
+    stain
+        A layer that shows a stain of the brain, which the user may have moved; None if there is
+        none, and the brain lies where it says itself.
+    brain
+        The brain.
+    """
+    if stain is not None:
+        return lambda world: np.asarray(stain.world_to_data(world))[-3:]
+    scale, origin = brain.stains.scale(0)[-3:], brain.stains.translation(0)[-3:]
+    return lambda world: (np.asarray(world)[-3:] - origin) / scale
+
+
+def view_roi(viewer: Viewer, grid: ToGrid, shape: tuple[int, int]) -> Roi | None:
     """Return the part of the brain that the canvas shows; None in 3D, or if it shows none."""
     if viewer.dims.ndisplay != 2 or tuple(viewer.dims.displayed) != tuple(
         range(viewer.dims.ndim - 2, viewer.dims.ndim)
@@ -56,18 +77,20 @@ def view_roi(viewer: Viewer, stain: Layer, shape: tuple[int, int]) -> Roi | None
     camera = viewer.scene.camera
     center = np.asarray(camera.center[-2:])
     half = np.asarray(viewer.canvas.size) / camera.zoom / 2
-    corners = [_to_data(stain, center + sign * half) for sign in (-1, 1)]
+    corners = [grid(np.array([0, *(center + sign * half)]))[1:] for sign in (-1, 1)]
     return clip_roi(corners[0], corners[1], shape)
 
 
-def rectangle_roi(layer: Shapes, stain: Layer, shape: tuple[int, int]) -> Roi | None:
+def rectangle_roi(layer: Shapes, grid: ToGrid, shape: tuple[int, int]) -> Roi | None:
     """Return the part of the brain under the last shape that was drawn; None if there is none."""
     if not layer.data:
         return None
     vertices = np.asarray(layer.data[-1])
-    world = [layer.data_to_world(v)[-2:] for v in (vertices.min(axis=0), vertices.max(axis=0))]
-    pixels = [_to_data(stain, point) for point in world]
-    return clip_roi(pixels[0], pixels[1], shape)
+    corners = [
+        grid(np.array([0, *layer.data_to_world(v)[-2:]]))[1:]
+        for v in (vertices.min(axis=0), vertices.max(axis=0))
+    ]
+    return clip_roi(corners[0], corners[1], shape)
 
 
 def roi_layer(viewer: Viewer) -> Shapes | None:
@@ -103,12 +126,6 @@ def keep_last(layer: Shapes) -> None:
     if len(layer.data) > 1:
         layer.selected_data = set(range(len(layer.data) - 1))
         layer.remove_selected()
-
-
-def _to_data(stain: Layer, yx: np.ndarray) -> np.ndarray:
-    world = np.zeros(stain.ndim)
-    world[-2:] = yx
-    return np.asarray(stain.world_to_data(world))[-2:]
 
 
 def keep_line_thin(layer: Shapes, zoom: float) -> None:
