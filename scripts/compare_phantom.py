@@ -110,17 +110,17 @@ def measure_fields(brain: BrainStore, places: list[tuple[int, int, int]]) -> Mea
 
 
 def tissue_fields(brain: BrainStore, most: int) -> list[tuple[int, int, int]]:
-    """Fields that are all tissue, spread evenly over a phantom."""
+    """Fields that are all tissue and do not overlap, spread evenly over a phantom."""
     assert brain.tissue is not None
     tissue = np.asarray(brain.tissue.levels[0]) > 0
-    side = FIELD // 16
-    places = [
-        (z, y * 16, x * 16)
-        for z in range(tissue.shape[0])
-        for y in range(0, tissue.shape[1] - side + 1, side)
-        for x in range(0, tissue.shape[2] - side + 1, side)
-        if tissue[z, y : y + side, x : x + side].mean() > 0.98
-    ]
+    side, step = FIELD // 16, 8
+    places = []
+    for z, free in enumerate(tissue.copy()):
+        for y in range(0, free.shape[0] - side + 1, step):
+            for x in range(0, free.shape[1] - side + 1, step):
+                if free[y : y + side, x : x + side].mean() > 0.98:
+                    places.append((z, y * 16, x * 16))
+                    free[y : y + side, x : x + side] = False
     return [places[i] for i in np.linspace(0, len(places) - 1, min(most, len(places))).astype(int)]
 
 

@@ -51,7 +51,7 @@ class Optics:
     haze_um: tuple[float, float] = (3.0, 10.0)
     tissue: tuple[float, float] = (0.03, 0.22)
     glass: tuple[float, float] = (0.012, 0.02)
-    white: tuple[float, float] = (1.95, 1.95)
+    white: tuple[float, float] = (2.05, 1.95)
     electrons: tuple[float, float] = (2500.0, 1800.0)
     read_noise: float = 0.9
 
