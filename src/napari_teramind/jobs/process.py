@@ -11,6 +11,7 @@ cluster's scheduler, needs only to share the folder.
 
 from __future__ import annotations
 
+import _thread
 import os
 import shutil
 import subprocess
@@ -205,8 +206,6 @@ def end_with_stdin(grace: float = 5.0) -> None:
     def watch() -> None:
         sys.stdin.buffer.read()
         # Raises KeyboardInterrupt in the main thread as soon as that runs Python again.
-        import _thread
-
         _thread.interrupt_main()
         time.sleep(grace)
         os._exit(CANCELLED)
