@@ -130,12 +130,14 @@ def _info(spec: InfoSpec) -> Result:
 
 def _describe_brain(brain: BrainStore) -> Result:
     depth, height, width = brain.shape
-    millimetres = [side * brain.pixel_size / 1000 for side in (height, width)]
+    sides = [side * brain.pixel_size for side in (height, width)]
+    unit = "um" if max(sides) < 1000 else "mm"
+    size = " x ".join(f"{side if unit == 'um' else side / 1000:.3g}" for side in sides)
     summary = [
         f"{brain.path}: brain '{brain.name}'.",
         (
             f"{depth} slices of {height} x {width} px "
-            f"({millimetres[0]:.2f} x {millimetres[1]:.2f} mm at {brain.pixel_size:g} um/px)."
+            f"({size} {unit} at {brain.pixel_size:.4g} um/px)."
         ),
         f"Stains: {', '.join(brain.stain_names)}.",
         f"Genes: {len(brain.gene_names)} ({_listed(brain.gene_names)}).",
