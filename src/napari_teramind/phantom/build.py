@@ -82,7 +82,7 @@ def make_phantom(
     """
     anatomy = _anatomy(animal, atlas)
     plan = make_plan(animal, size, seed, anatomy)
-    writer = _open_writer(Path(out), plan, anatomy, atlas, overwrite, report)
+    writer = _open_writer(Path(out), plan, anatomy, overwrite, report)
     # One thread draws while the other compresses and writes: exactly one, as the writer is not
     # made for more.
     with writer, ThreadPoolExecutor(1) as background:
@@ -116,7 +116,6 @@ def _open_writer(
     out: Path,
     plan: Plan,
     anatomy: Anatomy,
-    atlas: Atlas | str | Path | None,
     overwrite: bool,
     report: Report | None,
 ) -> BrainWriter:
@@ -125,7 +124,7 @@ def _open_writer(
         "animal": plan.animal.name,
         "size": plan.size.name,
         "seed": plan.seed,
-        "atlas": "procedural" if atlas is None else _atlas_name(anatomy),
+        "atlas": anatomy.atlas.name if isinstance(anatomy, AtlasAnatomy) else "procedural",
         "um_per_mm": plan.um_per_mm,
         "ap_mm": list(plan.ap_mm),
         "numpy": np.__version__,
@@ -147,10 +146,6 @@ def _open_writer(
         overwrite=overwrite,
         report=report,
     )
-
-
-def _atlas_name(anatomy: Anatomy) -> str:
-    return anatomy.atlas.name if isinstance(anatomy, AtlasAnatomy) else "procedural"
 
 
 def _same_unfinished(out: Path, source: dict[str, Any]) -> bool:

@@ -15,6 +15,8 @@ from napari_teramind.phantom.section import BLOCK_BINS, Section, Vessels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_teramind.atlas import StructureTable
+
 # Cells stand on a jittered lattice with this many sites along the side of a block (4.4 um apart).
 SITES_PER_BLOCK = 25
 _PITCH = BLOCK / SITES_PER_BLOCK
@@ -100,15 +102,8 @@ class CellField:
         self._endothelium = profiles.index("Endothelium")
         self._pericyte = profiles.index("Pericyte")
         self._ependyma = profiles.index("Ependyma")
-        table = section.anatomy.table
-        names = ("VS", "ventricular systems")
-        ventricles = [s.id for s in table.values() if s.acronym in names or s.name in names]
-        self.ventricles = np.array(
-            sorted({i for v in ventricles for i in table.within(table[v].acronym)}), np.uint32
-        )
-        self.white_matter = np.array(
-            sorted(table.within("fiber tracts")) if table.has("fiber tracts") else [], np.uint32
-        )
+        self.ventricles = _ids_within(section.anatomy.table, "VS")
+        self.white_matter = _ids_within(section.anatomy.table, "fiber tracts")
         self.candidates = lru_cache(maxsize=512)(self._candidates)
         self.block = lru_cache(maxsize=512)(self._block)
 
@@ -222,6 +217,11 @@ class CellField:
             [self.block(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
         )
         return cells.take(np.argsort(cells.id, kind="stable"))
+
+
+def _ids_within(table: StructureTable, acronym: str) -> NDArray[np.uint32]:
+    """Ids inside a structure; none in an atlas that does not have it."""
+    return np.array(sorted(table.within(acronym)) if table.has(acronym) else [], np.uint32)
 
 
 def _no_cells() -> Cells:

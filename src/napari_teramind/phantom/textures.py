@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 HALF = 2
 """Cell bodies and neuropil are drawn at half resolution."""
 _TEXTURE = 768
+# Sets these random numbers apart from those of any phantom.
+_KEY = 0x7E57
 
 
 def crop(texture: Image, rows: slice, columns: slice, bits: int) -> Image:
@@ -38,7 +40,7 @@ def crop(texture: Image, rows: slice, columns: slice, bits: int) -> Image:
 @cache
 def chromatin(centres: int) -> Image:
     """Chromatin with this many chromocentres in an ordinary nucleus (70 um^2); mean about 1."""
-    rng = generator(centres, 1)
+    rng = generator(_KEY, 1, centres)
     area = (_TEXTURE * PIXEL_SIZE) ** 2
     n = int(centres * area / 70)
     spots = np.zeros((3, _TEXTURE, _TEXTURE), np.float32)
@@ -59,7 +61,7 @@ def chromatin(centres: int) -> Image:
 @cache
 def cytoplasm() -> Image:
     """Mottled cytoplasm; mean 1."""
-    rng = generator(2)
+    rng = generator(_KEY, 2)
     grain = rng.standard_normal((2, _TEXTURE, _TEXTURE)).astype(np.float32)
     fine = gaussian_filter(grain[0], 0.22 / PIXEL_SIZE / HALF, mode="wrap")
     coarse = gaussian_filter(grain[1], 1.0 / PIXEL_SIZE / HALF, mode="wrap")
@@ -69,7 +71,7 @@ def cytoplasm() -> Image:
 @cache
 def neuropil() -> Image:
     """Uneven neuropil at half resolution; mean 1."""
-    rng = generator(3)
+    rng = generator(_KEY, 3)
     grain = rng.standard_normal((2, _TEXTURE, _TEXTURE)).astype(np.float32)
     fine = gaussian_filter(grain[0], 0.3 / PIXEL_SIZE / HALF, mode="wrap")
     coarse = gaussian_filter(grain[1], 2.0 / PIXEL_SIZE / HALF, mode="wrap")
