@@ -27,7 +27,7 @@ from napari_teramind.widgets.brain import BrainWidget
 from napari_teramind.widgets.checkpoints import Checkpoints, Facts
 from napari_teramind.widgets.keys import CANCEL, GENERATE, SHOW_REAL
 from napari_teramind.widgets.opening import add_brain
-from napari_teramind.widgets.parts import PANEL_WIDTH, micrometers
+from napari_teramind.widgets.parts import PANEL_WIDTH, PathChoice, micrometers
 from napari_teramind.widgets.plan import evaluations, plan_words
 from napari_teramind.widgets.session import session_of
 from napari_teramind.widgets.simulate import SimulateWidget
@@ -103,9 +103,9 @@ def test_the_last_checkpoint_is_chosen_again(panel, known_checkpoint, tmp_path):
     other = tmp_path / "other.safetensors"
     other.touch()
     panel.session.checkpoints.choose(str(other))
-    assert panel.what.checkpoint_choice.currentText() == "other.safetensors"
+    assert panel.what.checkpoint_choice.currentText() == "other"
     again = SimulateWidget(panel.session.viewer)
-    assert again.what.checkpoint_choice.currentText() == "other.safetensors"
+    assert again.what.checkpoint_choice.currentText() == "other"
     other.unlink()
     assert Checkpoints().current == str(known_checkpoint)
     again.deleteLater()
@@ -268,6 +268,21 @@ def test_the_plan_is_told_in_words(tiny_brain):
     assert plan_words(*line, None, how, 1.0) == "128 x 1,280 px x 2 slices"
     assert plan_words(*line, FACTS, how, None).endswith("is known after the first time")
     assert plan_words(*line, FACTS, how, 0.1) == "128 x 1,280 px x 2 slices, about 20 s"
+
+
+def test_names_of_paths_are_short_and_tell_doubles_apart(qtbot):
+    choice = PathChoice()
+    qtbot.addWidget(choice)
+    long = "/one/a_very_long_name_of_a_checkpoint.safetensors"
+    paths = ["/one/last.safetensors", "/two/last.safetensors", "/one/old.ckpt", long]
+    choice.show_paths(paths, "/one/old.ckpt")
+    assert [choice.itemText(i) for i in range(4)] == [
+        "last (one)",
+        "last (two)",
+        "old.ckpt",
+        "a_very_long_n...kpoint",
+    ]
+    assert choice.currentData() == choice.toolTip() == "/one/old.ckpt"
 
 
 def test_lengths_are_told_as_people_say_them():

@@ -22,6 +22,8 @@ from qtpy.QtWidgets import (
 
 MARGIN = 8
 PRIMARY_HEIGHT = 32
+LONGEST_NAME = 22
+"""Characters that a drop-down of a narrow panel can show."""
 PANEL_WIDTH = 320
 """Width at which nothing in a panel may be clipped."""
 
@@ -90,11 +92,11 @@ class PathChoice(QComboBox):
 
     def show_paths(self, paths: list[str], current: str | None) -> None:
         """Offer paths; two of one name are told apart by their folders."""
-        names = [Path(path).name for path in paths]
+        names = [Path(path).name.removesuffix(".safetensors") for path in paths]
         self.clear()
         for path, name in zip(paths, names, strict=True):
             double = names.count(name) > 1
-            self.addItem(f"{name} ({Path(path).parent.name})" if double else name, path)
+            self.addItem(_short(f"{name} ({Path(path).parent.name})" if double else name), path)
             self.setItemData(self.count() - 1, path, Qt.ItemDataRole.ToolTipRole)
         if current in paths:
             self.setCurrentIndex(paths.index(current))
@@ -124,6 +126,11 @@ class Scrolling(QScrollArea):
 
     def _content_width(self) -> int:
         return self._content.minimumSizeHint().width() + self._bar.sizeHint().width()
+
+
+def _short(name: str) -> str:
+    """Leave out the middle of a long name, as Qt would cut off its end without a sign."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}...{name[-6:]}"
 
 
 def italic(gene: str) -> str:
