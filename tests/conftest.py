@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from spoiling import World
-
     from napari_teramind.brain import BrainStore
     from napari_teramind.model import TeraMind
+    from spoiling import World
 
 # One thread a process, set before torch is imported: on small arrays more are no faster, and they
 # wait for one another as soon as the cores are shared with other tests or jobs.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import zarr
+
 from spoiling import Case, Cases, World, refuse
 
 bad = Cases()

@@ -13,10 +13,10 @@ import pytest
 import torch
 import zarr
 from safetensors.torch import load_file, save_file
-from spoiling import PARITY, Case, Cases, Payload, World, check, refuse
 
 from napari_teramind.brain import BrainWriter
 from napari_teramind.model import load_model, save_model
+from spoiling import PARITY, Case, Cases, Payload, World, check, refuse
 
 bad = Cases()
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.conftest import PARITY
 
 from napari_teramind.errors import UserError
 from napari_teramind.model import (
@@ -22,7 +23,6 @@ from napari_teramind.model import (
     read_gene_list,
     save_model,
 )
-from tests.conftest import PARITY
 
 MakeNetwork = Callable[..., TeraMind]
 

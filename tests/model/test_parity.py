@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.conftest import PARITY
 
 import napari_teramind as tm
 from napari_teramind.diffusion.schedule import alphas_bar, respaced_betas, timesteps
@@ -15,7 +16,6 @@ from napari_teramind.model.layers import upsample
 from napari_teramind.model.names import published_names
 from napari_teramind.simulate.wavefront import Settings
 from napari_teramind.training.loss import Batch, diffuse, losses
-from tests.conftest import PARITY
 
 Tensors = dict[str, torch.Tensor]
 
