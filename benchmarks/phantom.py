@@ -2,9 +2,9 @@
 
 Run ``python benchmarks/phantom.py``: it makes sizes S and M, each in a process of its own, prints
 seconds, processor seconds and peak memory, and the cost per megapixel of M relative to S, which is
-1 when cost grows with area. ``--whole-slice`` makes the one section of size L as well, kills it
-after a third of its tiles, and finishes it in a second process. Results go to
-``benchmarks/results/phantom.json``.
+1 when cost grows with area. ``--sizes L`` makes the one section of size L, kills it after a third
+of its tiles, and finishes it in a second process; that takes many minutes. Results go to
+``benchmarks/results/phantom.json``, where those of other sizes are kept.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def make(out: Path, size: str) -> dict[str, Any]:
 
 def start(out: Path, size: str) -> subprocess.Popen[str]:
     """Start making a phantom in a process of its own."""
-    command = [sys.executable, __file__, "--make", str(out), "--size", size]
+    command = [sys.executable, __file__, "--make", str(out), "--sizes", size]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -79,30 +79,40 @@ def interrupt(out: Path, size: str) -> dict[str, Any]:
     return {**result, "killed_after_seconds": killed_after, "killed_after_tiles": int(done)}
 
 
+def store(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put runs in the place of older ones of the same size in the file of results."""
+    old = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else []
+    by_size = {run["size"]: run for run in [*old, *runs]}
+    results: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "runs": [by_size[size] for size in SIZES if size in by_size],
+    }
+    if {"S", "M"} <= set(by_size):
+        cost = {s: r["processor_seconds"] / r["megapixels"] for s, r in by_size.items()}
+        results["cost_per_megapixel_m_over_s"] = round(cost["M"] / cost["S"], 2)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    return results
+
+
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--whole-slice", action="store_true", help="size L too: many minutes")
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["S", "M"])
     parser.add_argument("--folder", type=Path, help="where to put the phantoms for the while")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--size", choices=list(SIZES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.make:
-        print(json.dumps(make(options.make, options.size)))
+        print(json.dumps(make(options.make, options.sizes[0])))
         return
-    results = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "runs": []}
+    runs = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for size in ("S", "M"):
-            results["runs"].append(finish(start(Path(folder) / f"{size}.zarr", size)))
-            print(json.dumps(results["runs"][-1]))
-        cost = [r["processor_seconds"] / r["megapixels"] for r in results["runs"]]
-        results["cost_per_megapixel_m_over_s"] = round(cost[1] / cost[0], 2)
-        print("cost per megapixel, M over S:", results["cost_per_megapixel_m_over_s"])
-        if options.whole_slice:
-            results["runs"].append(interrupt(Path(folder) / "L.zarr", "L"))
-            print(json.dumps(results["runs"][-1]))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        for size in options.sizes:
+            out = Path(folder) / f"{size}.zarr"
+            runs.append(interrupt(out, size) if size == "L" else finish(start(out, size)))
+            print(json.dumps(runs[-1]), flush=True)
+    results = store(runs)
+    print("cost per megapixel, M over S:", results.get("cost_per_megapixel_m_over_s"))
     print(RESULTS)
 
 

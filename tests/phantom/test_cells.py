@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial import cKDTree
 
@@ -14,6 +17,7 @@ from napari_teramind.phantom.expression import Compositions, load_profiles
 from napari_teramind.phantom.plan import PIXEL_SIZE, Plan, make_plan
 from napari_teramind.phantom.render import Renderer
 from napari_teramind.phantom.section import Section
+from napari_teramind.phantom.tables import PartTable, cell_frame, transcript_frame
 from napari_teramind.phantom.transcripts import TranscriptField
 
 
@@ -58,6 +62,22 @@ def test_cells_are_whole_across_the_border_of_blocks(field: CellField) -> None:
     left, right = (Renderer(field).block(1, column)[1] for column in (1, 2))
     crossing = np.unique(left[:, -1][left[:, -1] == right[:, 0]])
     assert len(crossing[crossing > 0]) >= 3
+
+
+def test_a_tile_without_cells_fits_into_the_tables(field: CellField, tmp_path: Path) -> None:
+    table, profiles = allen_structures(), field.profiles
+    transcripts = TranscriptField(field)
+    empty, full = field.block(0, 0), field.block(1, 2)
+    assert len(empty) == 0 < len(full)
+    for part, cells in (("a", empty), ("b", full)):
+        PartTable(tmp_path, "cells").write(part, cell_frame(cells, 7, profiles, table))
+    nothing, some = transcripts.block(-1, 0), transcripts.block(1, 2)
+    for part, found in (("a", nothing), ("b", some)):
+        PartTable(tmp_path, "transcripts").write(part, transcript_frame(found, 7, profiles.genes))
+    read = pd.read_parquet(tmp_path / "tables" / "cells.parquet")
+    assert read["id"].tolist() == full.id.tolist()
+    assert set(read["acronym"]) == {table[int(i)].acronym for i in full.structure}
+    assert len(pd.read_parquet(tmp_path / "tables" / "transcripts.parquet")) == len(some) > 0
 
 
 def test_densities_come_out_as_asked_for(plan: Plan) -> None:

@@ -77,7 +77,8 @@ def cell_frame(cells: Cells, z: int, profiles: Profiles, table: StructureTable) 
             "x_um": cells.x * PIXEL_SIZE,
             "type": pd.Categorical.from_codes(cells.type, pd.Index(names)),
             "structure": cells.structure,
-            "acronym": [table[int(i)].acronym for i in cells.structure],
+            # With its type stated, as a tile may hold no cell at all.
+            "acronym": pd.array([table[int(i)].acronym for i in cells.structure], dtype="string"),
             "nucleus_diameter_um": 2 * cells.radius * PIXEL_SIZE,
             "body_diameter_um": 2 * cells.body * PIXEL_SIZE,
         }
