@@ -67,7 +67,7 @@ def test_cells_are_whole_across_the_border_of_blocks(field: CellField) -> None:
 def test_a_tile_without_cells_fits_into_the_tables(field: CellField, tmp_path: Path) -> None:
     table, profiles = allen_structures(), field.profiles
     transcripts = TranscriptField(field)
-    empty, full = field.block(0, 0), field.block(1, 2)
+    empty, full = field.block(-1, 0), field.block(1, 2)
     assert len(empty) == 0 < len(full)
     for part, cells in (("a", empty), ("b", full)):
         PartTable(tmp_path, "cells").write(part, cell_frame(cells, 7, profiles, table))
