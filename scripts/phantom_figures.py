@@ -1,4 +1,4 @@
-"""Make the pictures of docs/phantom.md and print its table of expression by structure.
+"""Make the pictures of docs/phantom.md and print its tables of expression by structure.
 
     python scripts/phantom_figures.py --phantom phantom.zarr
 
@@ -121,23 +121,39 @@ def draw_closeup(brain: BrainStore, path: Path) -> None:
     plt.close(figure)
 
 
-def expression_table(brain: BrainStore) -> pd.DataFrame:
+def members(ids: np.ndarray, acronym: str) -> np.ndarray:
+    """Tell which structure ids belong to a structure of the table, descendants included."""
+    table = ProceduralAnatomy().table
+    if acronym == "6b":
+        return np.isin(ids, [i for i, s in table.items() if s.acronym.endswith("6b")])
+    return np.asarray(table.mask(ids, acronym))
+
+
+def expression_by_area(brain: BrainStore) -> pd.DataFrame:
     """Mean transcripts per 1,000 square micrometre by structure and gene, over all sections."""
     assert brain.structures is not None
-    table = ProceduralAnatomy().table
     counts = np.asarray(brain.genes.levels[0][[brain.gene_names.index(g) for g in GENES]])
     structures = np.asarray(brain.structures.levels[0])
     area = (BIN * PIXEL) ** 2 / 1000
     rows: dict[str, Any] = {}
     for acronym in STRUCTURES:
-        if acronym == "6b":
-            layer = [i for i, s in table.items() if s.acronym.endswith("6b")]
-            mask = np.isin(structures, layer)
-        else:
-            mask = table.mask(structures, acronym)
+        mask = members(structures, acronym)
         if mask.any():
             rows[acronym] = counts[:, mask].sum(1, dtype=float) / (mask.sum() * area)
     return pd.DataFrame(rows, index=list(GENES)).T.round(1)
+
+
+def expression_by_cell(brain: BrainStore) -> pd.DataFrame:
+    """Mean transcripts per cell by structure and gene, over the cells that lie in a structure."""
+    cells = brain.table("cells").set_index("id")
+    transcripts = brain.table("transcripts")
+    own = transcripts[transcripts["gene"].isin(GENES) & (transcripts["cell"] > 0)]
+    counts = pd.crosstab(own["cell"], own["gene"]).reindex(
+        index=cells.index, columns=list(GENES), fill_value=0
+    )
+    ids = cells["structure"].to_numpy(np.uint32)
+    rows = {a: counts[members(ids, a)].mean() for a in STRUCTURES if members(ids, a).any()}
+    return pd.DataFrame(rows).T.round(1)
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -164,7 +180,8 @@ def main() -> None:
         draw_anatomy(options.out / "phantom-anatomy.png")
         draw_sections(brain, options.out / "phantom-sections.png")
         draw_closeup(brain, options.out / "phantom-closeup.png")
-        print(markdown(expression_table(brain)))
+        print(markdown(expression_by_cell(brain)))
+        print(markdown(expression_by_area(brain)))
 
 
 if __name__ == "__main__":
