@@ -19,9 +19,24 @@ import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 HELD_OUT = (256, 512, 256, 512)
-SEEDS = 4
-NETWORK = ["--channels", "8", "--batch", "4", "--crop", "192", "--precision", "bfloat16"]
-NETWORK += ["--learning-rate", "1e-3", "--ema", "0.99"]
+SEEDS = 2
+TRAINING = """\
+verb = "train"
+brains = ["liver.zarr"]
+out = "run"
+exclude = {field}
+time_limit = {seconds}
+resume = {resume}
+steps = 10000
+channels = 8
+batch = 2
+crop = 192
+prediction = "v"
+learning_rate = 7e-4
+warmup = 20
+final_lr = 1.0
+ema = 0.98
+"""
 
 
 def teramind(*arguments: str) -> None:
@@ -39,10 +54,10 @@ def prepare(data: Path, out: Path, minutes: float) -> tuple[Path, Path, Path]:
         region = data / "merscope_region" / "region_0"
         teramind("import", "merscope", str(region), "--stain", "PolyT=Cellbound2",
                  "--planes", "slices", "-o", str(brain))  # fmt: skip
-    field = ",".join(map(str, HELD_OUT))
-    resume = ["--resume"] if run.exists() else []
-    teramind("train", str(brain), "-o", str(run), "--exclude", field, "--time-limit",
-             str(60 * minutes), "--steps", "1000", *NETWORK, *resume)  # fmt: skip
+    job = out / "train.toml"
+    resume = str(run.exists()).lower()
+    job.write_text(TRAINING.format(field=list(HELD_OUT), seconds=60 * minutes, resume=resume))
+    teramind("run", str(job))
     trained = run / "last.safetensors"
     model = tm.load_model(trained)
     untrained = TeraMind(model.config)
