@@ -30,7 +30,7 @@ _FOREBRAIN = frozenset((
 _BULGING = frozenset(("HY", "SCs", "SCm", "IC", "PG", "och", "opt", "cpd", "mcp"))
 # Layers of the olfactory bulb from its surface: where they end, mm below it.
 _BULB = (
-    ("onl", 0.10), ("MOBgl", 0.26), ("MOBopl", 0.42), ("MOBmi", 0.46), ("MOBipl", 0.54),
+    ("onl", 0.10), ("MOBgl", 0.30), ("MOBopl", 0.45), ("MOBmi", 0.49), ("MOBipl", 0.57),
     ("MOBgr", 9.0),
 )  # fmt: skip
 

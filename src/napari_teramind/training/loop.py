@@ -124,6 +124,8 @@ def fit(
         patch=config.patch,
         channels=config.channels,
         time_channels=8 * config.channels,
+        gene_channels=config.gene_channels,
+        dropout=config.dropout,
         prediction=config.prediction,
     )
     source = SampleSource(brains, panel, shape, config)

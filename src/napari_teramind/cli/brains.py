@@ -1,0 +1,66 @@
+"""Verbs about brains and checkpoints as such: ``phantom``, ``info``, ``checkpoint``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from typer import Argument, Option
+
+from napari_teramind.cli.app import app, checkpoint_app
+from napari_teramind.cli.options import Json, Out, Overwrite, Panel, Seed, examples, run_verb
+
+
+@app.command(
+    epilog=examples(
+        "teramind phantom -o main.zarr",
+        "teramind phantom -o supp.zarr --animal supp_m --size XS --seed 1",
+    )
+)
+def phantom(
+    context: typer.Context,
+    out: Out,
+    animal: Annotated[
+        Literal["main", "supp_m", "supp_f"], Option(help="Which of the three animals.")
+    ] = "main",
+    size: Annotated[
+        Literal["XS", "S", "M", "L"], Option(help="From seconds (XS) to a whole slice (L).")
+    ] = "S",
+    seed: Seed = 0,
+    atlas: Annotated[
+        str | None,
+        Option(help="Annotation volume, or BrainGlobe's name of an atlas, to build on."),
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a procedural mouse brain: anatomy, cells, transcripts, stains."""
+    run_verb("phantom", context)
+
+
+@app.command(epilog=examples("teramind info brain.zarr", "teramind info network.safetensors"))
+def info(
+    context: typer.Context,
+    path: Annotated[str, Argument(help="A brain or a checkpoint.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Say what a brain or a checkpoint holds."""
+    run_verb("info", context)
+
+
+@checkpoint_app.command(
+    epilog=examples(
+        "teramind checkpoint convert last.ckpt --genes 638850_gnm.csv -o network.safetensors"
+    )
+)
+def convert(
+    context: typer.Context,
+    source: Annotated[Path, Argument(help="Published Lightning .ckpt.", show_default=False)],
+    out: Out,
+    genes: Panel = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Turn a published checkpoint into safetensors with its config; no code in it is run."""
+    run_verb("checkpoint-convert", context)

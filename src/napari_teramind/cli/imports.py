@@ -1,0 +1,78 @@
+"""Verbs that make a brain from files: ``teramind import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from typer import Argument, Option
+
+from napari_teramind.cli.app import import_app
+from napari_teramind.cli.options import Json, Out, Overwrite, Panel, examples, pairs, run_verb
+
+
+@import_app.command(
+    epilog=examples(
+        "teramind import merscope region_0 -o brain.zarr",
+        "teramind import merscope region_0 --stain PolyT=Cellbound2 --planes slices -o liver.zarr",
+    )
+)
+def merscope(
+    context: typer.Context,
+    regions: Annotated[
+        list[Path], Argument(help="Region folders, one a slice, in order.", show_default=False)
+    ],
+    out: Out,
+    stain: Annotated[
+        list[str],
+        Option(metavar="NAME=FILE", help="Which file's stain stands for DAPI or PolyT."),
+    ] = [],  # noqa: B006  # typer copies it
+    planes: Annotated[
+        Literal["project", "slices"],
+        Option(help="Focal planes become one slice by projection, or a slice each."),
+    ] = "project",
+    project: Annotated[Literal["max", "mean"], Option(help="How planes are projected.")] = "max",
+    percentiles: Annotated[
+        tuple[float, float],
+        Option(metavar="LOW HIGH", help="Percentiles that become 0 and 255 in 8 bit."),
+    ] = (0.1, 99.9),
+    slice_spacing: Annotated[
+        float | None, Option(help="Distance of slices in um.", show_default=False)
+    ] = None,
+    genes: Panel = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a brain from MERSCOPE region folders, as the instrument writes them."""
+    run_verb(
+        "import-merscope",
+        context,
+        stains={"DAPI": "DAPI", "PolyT": "PolyT"} | pairs(stain, "FILE"),
+    )
+
+
+@import_app.command(
+    epilog=examples(
+        "teramind import omezarr --stain DAPI=a.zarr --stain PolyT=b.zarr --genes c.zarr"
+        " -o brain.zarr",
+    )
+)
+def omezarr(
+    context: typer.Context,
+    out: Out,
+    stain: Annotated[
+        list[str],
+        Option(metavar="NAME=IMAGE", help="A stain and its OME-Zarr image.", show_default=False),
+    ],
+    genes: Annotated[
+        str, Option(help="OME-Zarr image of counts, a channel a gene.", show_default=False)
+    ],
+    structures: Annotated[
+        str | None, Option(help="OME-Zarr label image of structures.", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a brain from separate OME-Zarr images that lie on one another."""
+    run_verb("import-omezarr", context, stains=pairs(stain, "IMAGE"))

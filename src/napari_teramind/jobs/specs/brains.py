@@ -1,0 +1,66 @@
+"""Jobs that make and describe brains and checkpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from napari_teramind.jobs.specs.base import JobPath, Location, Spec, atlas_from_base
+
+Fraction = Annotated[float, Field(ge=0, le=100)]
+
+
+class ImportMerscopeSpec(Spec):
+    """MERSCOPE region folders become the slices of a brain."""
+
+    verb: Literal["import-merscope"] = "import-merscope"
+    regions: Annotated[list[JobPath], Field(min_length=1)]
+    out: JobPath
+    stains: dict[str, str] = {"DAPI": "DAPI", "PolyT": "PolyT"}
+    planes: Literal["project", "slices"] = "project"
+    project: Literal["max", "mean"] = "max"
+    percentiles: tuple[Fraction, Fraction] = (0.1, 99.9)
+    slice_spacing: Annotated[float, Field(gt=0)] | None = None
+    genes: Location | None = None
+    overwrite: bool = False
+
+
+class ImportOmeZarrSpec(Spec):
+    """Separate multiscale images of one tissue become a brain."""
+
+    verb: Literal["import-omezarr"] = "import-omezarr"
+    stains: Annotated[dict[str, Location], Field(min_length=1)]
+    genes: Location
+    structures: Location | None = None
+    out: JobPath
+    overwrite: bool = False
+
+
+class PhantomSpec(Spec):
+    """A procedural mouse brain."""
+
+    verb: Literal["phantom"] = "phantom"
+    out: JobPath
+    animal: Literal["main", "supp_m", "supp_f"] = "main"
+    size: Literal["XS", "S", "M", "L"] = "S"
+    seed: Annotated[int, Field(ge=0)] = 0
+    atlas: Annotated[str, AfterValidator(atlas_from_base)] | None = None
+    overwrite: bool = False
+
+
+class InfoSpec(Spec):
+    """What a brain or a checkpoint holds."""
+
+    verb: Literal["info"] = "info"
+    path: Location
+
+
+class ConvertCheckpointSpec(Spec):
+    """A published Lightning checkpoint becomes safetensors with a readable config."""
+
+    verb: Literal["checkpoint-convert"] = "checkpoint-convert"
+    source: JobPath
+    genes: Location | None = None
+    out: JobPath
+    overwrite: bool = False
