@@ -1,0 +1,1 @@
+"""The published method, written anew from its description, to measure this package against."""
