@@ -127,6 +127,44 @@ class StructureTable(Mapping[int, Structure]):
         """Whether a structure with this acronym exists."""
         return acronym in self._by_acronym
 
+    def search(self, text: str, limit: int = 50) -> tuple[Structure, ...]:
+        """Find structures by acronym or name, as one types.
+
+        Parameters
+        ----------
+        text : str
+            Any part of an acronym or a name, in any case; several words must all occur.
+        limit : int
+            At most so many.
+
+        Returns
+        -------
+        tuple of Structure
+            The acronym itself first, then acronyms that begin so, names that begin so, words of
+            names that do, and the rest; short acronyms before long ones.
+        """
+        wanted = text.casefold().strip()
+        if not wanted:
+            return ()
+        found = []
+        for structure in self._by_id.values():
+            acronym, name = structure.acronym.casefold(), structure.name.casefold()
+            if wanted == acronym:
+                score = 0 if text.strip() == structure.acronym else 1
+            elif acronym.startswith(wanted):
+                score = 2
+            elif name.startswith(wanted):
+                score = 3
+            elif any(word.startswith(wanted) for word in name.replace(",", " ").split()):
+                score = 4
+            elif all(word in f"{acronym} {name}" for word in wanted.split()):
+                score = 5
+            else:
+                continue
+            found.append((score, len(acronym), structure.acronym, structure))
+        found.sort(key=lambda entry: entry[:3])
+        return tuple(entry[3] for entry in found[:limit])
+
     def lineage(self, structure_id: int) -> tuple[Structure, ...]:
         """List the structure itself, its parent, and so on up to the root."""
         line = [self._by_id[structure_id]]
@@ -148,8 +186,12 @@ class StructureTable(Mapping[int, Structure]):
 
     def within(self, acronym: str) -> frozenset[int]:
         """Ids of the structure and of everything inside it."""
+        return self.within_id(self.find(acronym).id)
+
+    def within_id(self, structure_id: int) -> frozenset[int]:
+        """Ids of the structure with this id and of everything inside it."""
         found: set[int] = set()
-        open_ids = [self.find(acronym).id]
+        open_ids = [structure_id]
         while open_ids:
             current = open_ids.pop()
             found.add(current)

@@ -1,0 +1,251 @@
+"""Counts of a brain as lists of those that are not zero, and the gene tokens that they make.
+
+About one count in a hundred is not zero. Kept as a list, a tile of 256 x 256 bins of 500 genes
+takes a few megabytes instead of 131, so that a row of tiles can wait in memory for its neighbours:
+patches reach half a patch into the next tile, and every chunk would otherwise be decoded up to
+nine times.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_teramind.brain.layout import check_genes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_teramind.brain import BrainStore
+
+BinBox = tuple[int, int, int, int]
+"""Rows and columns of bins (b0, b1, c0, c1), half open."""
+
+# Genes decoded at a time: bounds the memory of a tile on its way into a list.
+_GENES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Counts that are not zero: gene, slice, row and column of bins, and the count itself."""
+
+    gene: NDArray[np.int32]
+    z: NDArray[np.int32]
+    y: NDArray[np.int32]
+    x: NDArray[np.int32]
+    count: NDArray[np.float32]
+
+    @classmethod
+    def joined(cls, parts: list[Entries]) -> Entries:
+        """Put lists together."""
+        if not parts:
+            none = np.zeros(0, np.int32)
+            return cls(none, none, none, none, none.astype(np.float32))
+        names = ("gene", "z", "y", "x", "count")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+class SparseCounts:
+    """Reads boxes of a brain's counts as `Entries`, decoding every tile once.
+
+    Parameters
+    ----------
+    brain
+        The store.
+    panel
+        Genes in the order wanted.
+    tiles
+        How many tiles to keep.
+    """
+
+    def __init__(self, brain: BrainStore, panel: tuple[str, ...], tiles: int = 64) -> None:
+        self._array = brain.genes.levels[0]
+        self._picked = np.asarray(check_genes(panel, brain.gene_names))
+        self._side = int(self._array.chunks[-1])
+        self._kept: OrderedDict[tuple[int, int, int], Entries] = OrderedDict()
+        self._tiles = tiles
+
+    def keep(self, tiles: int) -> None:
+        """Keep at least so many tiles."""
+        self._tiles = max(self._tiles, tiles)
+
+    def read(self, box: BinBox, slices: range) -> Entries:
+        """Read a box; beyond the brain there are no counts.
+
+        Parameters
+        ----------
+        box
+            May reach beyond the brain.
+        slices
+            May reach beyond the brain.
+
+        Returns
+        -------
+        Entries
+            Places count from the corner of the box.
+        """
+        depth, height, width = self._array.shape[1:]
+        b0, b1, c0, c1 = box
+        parts = []
+        for z in range(max(slices.start, 0), min(slices.stop, depth)):
+            for row in range(max(b0, 0) // self._side, -(-min(b1, height) // self._side)):
+                for column in range(max(c0, 0) // self._side, -(-min(c1, width) // self._side)):
+                    tile = self._tile(z, row, column)
+                    y, x = tile.y - b0, tile.x - c0
+                    inside = (y >= 0) & (y < b1 - b0) & (x >= 0) & (x < c1 - c0)
+                    level = np.full(int(inside.sum()), z - slices.start, np.int32)
+                    parts.append(
+                        Entries(tile.gene[inside], level, y[inside], x[inside], tile.count[inside])
+                    )
+        return Entries.joined(parts)
+
+    def _tile(self, z: int, row: int, column: int) -> Entries:
+        key = (z, row, column)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        while len(self._kept) >= self._tiles:
+            self._kept.popitem(last=False)
+        self._kept[key] = self._decode(*key)
+        return self._kept[key]
+
+    def _decode(self, z: int, row: int, column: int) -> Entries:
+        y0, x0 = row * self._side, column * self._side
+        place = (z, slice(y0, y0 + self._side), slice(x0, x0 + self._side))
+        order = np.argsort(self._picked)
+        parts = []
+        for start in range(0, len(order), _GENES_AT_ONCE):
+            group = order[start : start + _GENES_AT_ONCE]  # orthogonal selection wants them sorted
+            block = np.asarray(self._array.get_orthogonal_selection((self._picked[group], *place)))
+            gene, y, x = (axis.astype(np.int32) for axis in np.nonzero(block))
+            count = block[gene, y, x].astype(np.float32)
+            here = group.astype(np.int32)[gene]
+            parts.append(Entries(here, np.full(len(y), z, np.int32), y + y0, x + x0, count))
+        return Entries.joined(parts)
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Shifted patches that cover a box of bins.
+
+    Patch (r, c) of the shifted grid covers bins [r b - b/2, r b + b/2) in y, likewise in x: the
+    grid of the encoder, which begins half a patch before the brain.
+
+    Attributes
+    ----------
+    box
+        Bins asked for.
+    bins
+        Side b of a patch in bins.
+    """
+
+    box: BinBox
+    bins: int
+
+    @property
+    def first(self) -> tuple[int, int]:
+        """First patch row and column."""
+        half = self.bins // 2
+        return (self.box[0] + half) // self.bins, (self.box[2] + half) // self.bins
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        half = self.bins // 2
+        row, column = self.first
+        return (
+            (self.box[1] - 1 + half) // self.bins + 1 - row,
+            (self.box[3] - 1 + half) // self.bins + 1 - column,
+        )
+
+    @property
+    def covered(self) -> BinBox:
+        """Bins that the patches cover: the box and less than a patch around it."""
+        half = self.bins // 2
+        (row, column), (rows, columns) = self.first, self.shape
+        y0, x0 = row * self.bins - half, column * self.bins - half
+        return (y0, y0 + rows * self.bins, x0, x0 + columns * self.bins)
+
+    def to_bins(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Spread values of patches (..., rows columns) over the bins of the box (..., y, x)."""
+        y0, _, x0, _ = self.covered
+        b0, b1, c0, c1 = self.box
+        grid = values.reshape(*values.shape[:-1], *self.shape)
+        rows = (np.arange(b0, b1) - y0) // self.bins
+        columns = (np.arange(c0, c1) - x0) // self.bins
+        return np.asarray(grid[..., rows[:, None], columns[None, :]])
+
+    def any_of(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Say which patches hold any of the bins (..., y, x) of the box: (rows columns,)."""
+        flat = mask.reshape(-1, *mask.shape[-2:]).any(axis=0)
+        y0, _, x0, _ = self.covered
+        y, x = np.nonzero(flat)
+        found = np.zeros(self.shape, bool)
+        found[(y + self.box[0] - y0) // self.bins, (x + self.box[2] - x0) // self.bins] = True
+        return found.ravel()
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The genes of patches that have any count; every other gene of a patch is a token of zeros.
+
+    Attributes
+    ----------
+    data : array of float32, (N + 1, S, b b)
+        Counts of a gene in a patch. The last token is the one of zeros.
+    patch, gene : arrays of int, (N,)
+        Where the tokens belong; ascending by patch, then by gene.
+    patches, genes : int
+        Number of patches, and of genes in the panel.
+    """
+
+    data: NDArray[np.float32]
+    patch: NDArray[np.int64]
+    gene: NDArray[np.int64]
+    patches: int
+    genes: int
+
+    @property
+    def index(self) -> NDArray[np.int32]:
+        """Token of every patch and gene, (patches, genes); that of zeros where there are none."""
+        found = np.full((self.patches, self.genes), len(self.patch), np.int32)
+        found[self.patch, self.gene] = np.arange(len(self.patch), dtype=np.int32)
+        return found
+
+
+def gather_tokens(
+    counts: SparseCounts, grid: PatchGrid, slices: range, genes: int, wanted: NDArray[np.bool_]
+) -> Tokens:
+    """Read the tokens of the shifted patches that cover a box.
+
+    Parameters
+    ----------
+    counts
+        Reader.
+    grid
+        The patches.
+    slices
+        The S gene slices.
+    genes
+        Number of genes in the panel.
+    wanted
+        (patches,); patches that are not wanted get no tokens.
+    """
+    b = grid.bins
+    rows, columns = grid.shape
+    entries = counts.read(grid.covered, slices)
+    patch = (entries.y // b).astype(np.int64) * columns + entries.x // b
+    use = wanted[patch]
+    patch = patch[use]
+    key = patch * genes + entries.gene[use]
+    present = np.zeros(rows * columns * genes, bool)
+    present[key] = True
+    token = np.cumsum(present) - 1
+    values = np.zeros((int(present.sum()) + 1, len(slices), b * b), np.float32)
+    inside = (entries.y[use] % b) * b + entries.x[use] % b
+    values[token[key], entries.z[use], inside] = entries.count[use]
+    owner, gene = np.divmod(np.flatnonzero(present), genes)
+    return Tokens(values, owner, gene, rows * columns, genes)

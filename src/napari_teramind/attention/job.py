@@ -1,0 +1,253 @@
+"""Attention written into the brain, unit by unit; a killed run goes on where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_teramind.attention.maps import Report, placement_of, provenance_of
+from napari_teramind.attention.pairs import MapChannel
+from napari_teramind.attention.regions import structure_mask
+from napari_teramind.attention.units import Computer, Region, Unit, region_of
+from napari_teramind.brain.layout import BIN, GENE_COLORS, Channel
+from napari_teramind.brain.maps import MapWriter
+from napari_teramind.errors import UserError
+
+if TYPE_CHECKING:
+    from napari_teramind.attention.counts import BinBox
+    from napari_teramind.brain import BrainStore, MultiscaleImage
+    from napari_teramind.model import TeraMind
+
+KIND = "attention"
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """What computing maps takes.
+
+    Attributes
+    ----------
+    region
+        Bins and slices.
+    units
+        Work units: tiles of 256 bins of a slice group.
+    channels
+        Channels of the result.
+    bytes
+        Size of the result's finest level before compression.
+    """
+
+    region: Region
+    units: int
+    channels: int
+    bytes: int
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        depth, height, width = self.region.shape
+        return (
+            f"{height} x {width} bins x {depth} slices, {self.channels} channels, "
+            f"{self.units} units, {self.bytes / 1e9:.1f} GB before compression"
+        )
+
+
+def attention_to_store(
+    brain: BrainStore,
+    model: TeraMind,
+    name: str,
+    pairs: Sequence[Sequence[str]],
+    roi: tuple[int, int, int, int] | None = None,
+    slices: tuple[int, int] | None = None,
+    structures: Sequence[str] | None = None,
+    maps: Sequence[str] | None = None,
+    report: Report | None = None,
+    job: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Compute attention and write it to ``attention/<name>`` of the brain, with provenance.
+
+    A run that was killed goes on with the units that are not in its ledger; the result appears
+    when it is complete.
+
+    Parameters
+    ----------
+    name
+        Name of the result.
+    job
+        The job's whole specification, kept in the provenance.
+    overwrite
+        Replace a result of that name.
+    **others
+        As for :func:`napari_teramind.attention`.
+
+    Returns
+    -------
+    str
+        Path of the OME-Zarr image written.
+    """
+    computer, region = prepare(brain, model, pairs, roi, slices, structures, maps)
+    provenance = provenance_of(computer, region, structures)
+    identity = {key: value for key, value in provenance.items() if key != "threads"}
+    writer = MapWriter.begin(
+        brain,
+        KIND,
+        name,
+        shape=(len(computer.channels), *region.shape),
+        channels=shown_channels(computer.channels),
+        placement=placement_of(brain, region),
+        identity=identity,
+        overwrite=overwrite,
+    )
+    try:
+        _fill(writer, computer, region, report)
+        return writer.publish(
+            result_attributes(computer.channels, region, model.config.genes),
+            {"job": dict(job or {}), **provenance},
+            report,
+        )
+    finally:
+        writer.release()
+
+
+def plan_attention(
+    brain: BrainStore,
+    model: TeraMind,
+    pairs: Sequence[Sequence[str]],
+    roi: tuple[int, int, int, int] | None = None,
+    slices: tuple[int, int] | None = None,
+    structures: Sequence[str] | None = None,
+    maps: Sequence[str] | None = None,
+) -> AttentionPlan:
+    """Check a request and say what it takes; see :func:`attention_to_store`."""
+    computer, region = prepare(brain, model, pairs, roi, slices, structures, maps)
+    units = sum(1 for _ in region.units(model.config.image_slices))
+    channels = len(computer.channels)
+    return AttentionPlan(region, units, channels, 4 * channels * int(np.prod(region.shape)))
+
+
+def prepare(
+    brain: BrainStore,
+    model: TeraMind,
+    pairs: Sequence[Sequence[str]],
+    roi: tuple[int, int, int, int] | None,
+    slices: tuple[int, int] | None,
+    structures: Sequence[str] | None,
+    maps: Sequence[str] | None,
+) -> tuple[Computer, Region]:
+    """Check a request; return what computes it, and its region."""
+    region, mask = region_of(brain, roi, slices), None
+    if structures is not None:
+        region, mask = structure_mask(brain, structures, region)
+    return Computer(brain, model, pairs, maps, mask), region
+
+
+def _fill(writer: MapWriter, computer: Computer, region: Region, report: Report | None) -> None:
+    units = list(region.units(computer.model.config.image_slices, writer.tile))
+    for count, unit in enumerate(units):
+        if report is not None:
+            report("Computing attention", count, len(units))
+        places = [(z - region.slices[0], unit.row, unit.column) for z in unit.slices]
+        todo = [level for level, place in enumerate(places) if place not in writer.done]
+        if not todo:
+            continue
+        block = computer.compute(unit)
+        for level in todo:
+            writer.write(places[level], block[:, level])
+    if report is not None:
+        report("Computing attention", len(units), len(units))
+
+
+def result_attributes(channels: Sequence[MapChannel], region: Region, genes: int) -> dict[str, Any]:
+    """What a result says of itself."""
+    b0, b1, c0, c1 = region.box
+    return {
+        "bins": list(region.box),
+        "roi": [b0 * BIN, b1 * BIN, c0 * BIN, c1 * BIN],
+        "slices": list(region.slices),
+        "genes": genes,
+        "channels": [channel.to_dict() for channel in channels],
+    }
+
+
+def shown_channels(channels: Sequence[MapChannel]) -> list[Channel]:
+    """Names and colours: genes take distinct ones, attention is white."""
+    found, genes = [], 0
+    for channel in channels:
+        color = "FFFFFF"
+        if channel.kind == "expression":
+            color, genes = GENE_COLORS[genes % len(GENE_COLORS)], genes + 1
+        found.append(Channel(channel.name, color))
+    return found
+
+
+@dataclass(frozen=True)
+class StoredMaps:
+    """A result ``attention/<name>`` of a brain.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    image : MultiscaleImage
+        Its levels and places.
+    region
+        Bins and slices that it covers.
+    channels
+        What its channels are.
+    genes : int
+        Number of genes in the network's panel.
+    structures : list of str or None
+        The structures that it was computed in; None for all bins.
+    """
+
+    name: str
+    image: MultiscaleImage
+    region: Region
+    channels: list[MapChannel]
+    genes: int
+    structures: list[str] | None
+
+    def read(self, unit: Unit, channels: Sequence[int]) -> np.ndarray:
+        """Read channels of a unit: (channels, z, y, x)."""
+        (b0, _, c0, _), z0 = self.region.box, self.region.slices[0]
+        y0, y1, x0, x1 = unit.box
+        place = (
+            slice(unit.slices.start - z0, unit.slices.stop - z0),
+            slice(y0 - b0, y1 - b0),
+            slice(x0 - c0, x1 - c0),
+        )
+        array = self.image.levels[0]
+        # One channel at a time: the others of a shard are not read.
+        return np.stack([np.asarray(array[(channel, *place)]) for channel in channels])
+
+
+def open_maps(brain: BrainStore, name: str) -> StoredMaps:
+    """Open a result ``attention/<name>``.
+
+    Raises
+    ------
+    UserError
+        If the brain has none of that name.
+    """
+    if name not in brain.attention:
+        known = ", ".join(brain.attention) or "none"
+        raise UserError(
+            f"{brain.path} has no attention result {name!r} (it has {known}); compute it with"
+            " 'teramind attention'."
+        )
+    image = brain.attention[name]
+    said = image.attributes.get("teramind", {})
+    try:
+        box: BinBox = tuple(said["bins"])
+        region = Region(box, tuple(said["slices"]))
+        channels = [MapChannel.from_dict(values) for values in said["channels"]]
+        structures = image.provenance.get("structures")
+        return StoredMaps(name, image, region, channels, int(said["genes"]), structures)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{image.path} was not made by 'teramind attention' ({error!r}); compute it again."
+        ) from error

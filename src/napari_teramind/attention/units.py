@@ -1,0 +1,237 @@
+"""Maps of one tile of bins and one slice group: the unit of work of every attention job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_teramind.attention.counts import (
+    BinBox,
+    Entries,
+    PatchGrid,
+    SparseCounts,
+    Tokens,
+    gather_tokens,
+)
+from napari_teramind.attention.pairs import (
+    MapName,
+    Pair,
+    check_maps,
+    check_pairs,
+    distinct_genes,
+    map_channels,
+    window,
+)
+from napari_teramind.attention.panel import network_panel
+from napari_teramind.attention.rows import pair_entries
+from napari_teramind.brain.layout import BIN, ceil_div
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_teramind.attention.pairs import MapChannel
+    from napari_teramind.brain import BrainStore
+    from napari_teramind.model import TeraMind
+
+Mask = Callable[[BinBox, range], "NDArray[np.bool_]"]
+"""mask(box, slices) -> (z, y, x): which bins are wanted."""
+
+TILE = 256
+"""Side of a unit in bins: the side of a shard."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A tile of bins of the slices of one group.
+
+    Attributes
+    ----------
+    row, column : int
+        Tile, counted from the corner of the region.
+    box
+        Its bins in the brain.
+    slices : range
+        Its slices, those of one group that lie in the region.
+    first : int
+        First slice of the group.
+    """
+
+    row: int
+    column: int
+    box: BinBox
+    slices: range
+    first: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """What is to be computed: a box of bins and a range of slices.
+
+    Attributes
+    ----------
+    box
+        Bins, half open.
+    slices
+        (z0, z1), half open.
+    """
+
+    box: BinBox
+    slices: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, rows and columns of bins."""
+        b0, b1, c0, c1 = self.box
+        return self.slices[1] - self.slices[0], b1 - b0, c1 - c0
+
+    def units(self, image_slices: int, tile: int = TILE) -> Iterator[Unit]:
+        """Cut the region into units: group by group, rows of tiles in turn."""
+        b0, b1, c0, c1 = self.box
+        z0, z1 = self.slices
+        for first in range(z0 // image_slices * image_slices, z1, image_slices):
+            slices = range(max(first, z0), min(first + image_slices, z1))
+            for row in range(ceil_div(b1 - b0, tile)):
+                for column in range(ceil_div(c1 - c0, tile)):
+                    y, x = b0 + row * tile, c0 + column * tile
+                    box = (y, min(y + tile, b1), x, min(x + tile, c1))
+                    yield Unit(row, column, box, slices, first)
+
+
+def region_of(
+    brain: BrainStore, roi: tuple[int, int, int, int] | None, slices: tuple[int, int] | None
+) -> Region:
+    """Bins that a region in pixels touches; the whole brain if nothing is given.
+
+    Raises
+    ------
+    UserError
+        If the region is empty or leaves the brain.
+    """
+    depth, height, width = brain.shape
+    roi = roi if roi is not None else (0, height, 0, width)
+    slices = slices if slices is not None else (0, depth)
+    brain.check_roi(roi, slices)
+    y0, y1, x0, x1 = roi
+    return Region((y0 // BIN, ceil_div(y1, BIN), x0 // BIN, ceil_div(x1, BIN)), slices)
+
+
+@dataclass
+class Computer:
+    """Computes units of the maps of some pairs.
+
+    Parameters
+    ----------
+    brain, model
+        The brain and the network.
+    pairs
+        Gene symbols, two and two.
+    maps
+        Which maps; all that the network can give if None.
+    mask
+        Which bins are wanted; all if None. Others are zero.
+
+    Attributes
+    ----------
+    channels : list of MapChannel
+        Channels of a unit, in order.
+    panel : tuple of str
+        Genes of the network.
+    """
+
+    brain: BrainStore
+    model: TeraMind
+    pairs: Sequence[Sequence[str]]
+    maps: Sequence[str] | None = None
+    mask: Mask | None = None
+    panel: tuple[str, ...] = field(init=False)
+    channels: list[MapChannel] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.panel = network_panel(self.brain, self.model)
+        self.checked: list[Pair] = check_pairs(self.pairs, self.panel)
+        self.names: tuple[MapName, ...] = check_maps(self.maps, self.model.config.gene_slices)
+        self.channels = map_channels(self.checked, self.names)
+        self.counts = counts_reader(self.brain, self.panel, self.model)
+
+    def compute(self, unit: Unit) -> NDArray[np.float32]:
+        """Compute a unit: (channels, z, y, x) float32."""
+        c = self.model.config
+        grid = PatchGrid(unit.box, c.bins)
+        inside = None if self.mask is None else self.mask(unit.box, unit.slices)
+        shape = (len(unit.slices), unit.box[1] - unit.box[0], unit.box[3] - unit.box[2])
+        out = np.zeros((len(self.channels), *shape), np.float32)
+        wanted = np.ones(grid.shape[0] * grid.shape[1], bool)
+        if inside is not None:
+            wanted = grid.any_of(inside)
+            if not wanted.any():
+                return out
+        start = unit.first - c.gene_margin
+        slices = range(start, start + c.gene_slices)
+        tokens = gather_tokens(self.counts, grid, slices, c.genes, wanted)
+        by_slice = {z: self._windows(z - unit.first) for z in unit.slices}
+        windows = list(dict.fromkeys(w for windows in by_slice.values() for w in windows))
+        place = {gene: i for i, gene in enumerate(self.panel)}
+        pairs = [(place[a], place[b]) for a, b in self.checked]
+        entries = pair_entries(self.model, tokens, pairs, windows)
+        expression = self._expression(unit)
+        for level, z in enumerate(unit.slices):
+            chosen = entries[[windows.index(w) for w in by_slice[z]]]
+            out[:, level] = self._slice(grid, chosen, expression[:, level])
+        if inside is not None:
+            out *= inside
+        return out
+
+    def _windows(self, image_slice: int) -> list[tuple[int, ...]]:
+        return [window(name, image_slice, self.model.config.gene_slices) for name in self.names]
+
+    def _expression(self, unit: Unit) -> NDArray[np.float32]:
+        """Counts of the pairs' genes, (genes, z, y, x)."""
+        entries = self.counts.read(unit.box, unit.slices)
+        return dense(
+            entries, unit, [self.panel.index(gene) for gene in distinct_genes(self.checked)]
+        )
+
+    def _slice(
+        self, grid: PatchGrid, entries: NDArray[np.float32], expression: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Channels of one slice from entries (maps, pairs, 2, 2, patches) and counts."""
+        genes = distinct_genes(self.checked)
+        found = []
+        for k, pair in enumerate(self.checked):
+            both = expression[[genes.index(gene) for gene in pair]]
+            for m in range(len(self.names)):
+                a = grid.to_bins(entries[m, k])  # (2, 2, y, x)
+                found.append((a * both[None]).sum(axis=1))
+                found.append(a.reshape(4, *a.shape[2:]))
+        return np.concatenate([*found, expression])
+
+
+def counts_reader(brain: BrainStore, panel: tuple[str, ...], model: TeraMind) -> SparseCounts:
+    """Return a reader that keeps two rows of tiles of a group's slices."""
+    counts = SparseCounts(brain, panel)
+    columns = ceil_div(brain.genes.shape[-1], TILE) + 2
+    counts.keep((2 * columns + 2) * model.config.gene_slices)
+    return counts
+
+
+def dense(entries: Entries, unit: Unit, genes: Sequence[int]) -> NDArray[np.float32]:
+    """Counts of some genes of a unit as an array (genes, z, y, x)."""
+    b0, b1, c0, c1 = unit.box
+    out = np.zeros((len(genes), len(unit.slices), b1 - b0, c1 - c0), np.float32)
+    for i, gene in enumerate(genes):
+        at = entries.gene == gene
+        out[i, entries.z[at], entries.y[at], entries.x[at]] = entries.count[at]
+    return out
+
+
+def unit_tokens(counts: SparseCounts, model: TeraMind, unit: Unit) -> tuple[PatchGrid, Tokens]:
+    """Tokens of all patches of a unit."""
+    c = model.config
+    grid = PatchGrid(unit.box, c.bins)
+    start = unit.first - c.gene_margin
+    every = np.ones(grid.shape[0] * grid.shape[1], bool)
+    slices = range(start, start + c.gene_slices)
+    return grid, gather_tokens(counts, grid, slices, c.genes, every)
