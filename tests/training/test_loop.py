@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,18 @@ from napari_teramind.brain import BrainStore
 from napari_teramind.errors import UserError
 from napari_teramind.model import load_model
 from napari_teramind.training import TrainConfig, fit
-from napari_teramind.training.loop import learning_rate
+from napari_teramind.training.step import learning_rate
 
-TINY = TrainConfig(channels=4, patch=32, batch=2, steps=6, warmup=2, seed=1)
+QUICK: dict[str, Any] = {
+    "channels": 4,
+    "patch": 32,
+    "gene_channels": (8, 6, 4),
+    "batch": 2,
+    "warmup": 2,
+    "sample_px": 64,
+    "sample_steps": 2,
+}
+TINY = TrainConfig(**QUICK, steps=6, seed=1, dropout=0.2)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -39,7 +49,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, tiny_brain: B
 
 
 def test_the_checkpoint_knows_its_panel_and_origin(tmp_path: Path, tiny_brain: BrainStore) -> None:
-    config = TrainConfig(channels=4, patch=32, batch=1, steps=1, genes=("Th", "Nr4a2"), ema=0)
+    config = TrainConfig(**QUICK | {"batch": 1}, steps=1, genes=("Th", "Nr4a2"), ema=0)
     reports: list[tuple[str, int, int]] = []
     result = fit([tiny_brain], tmp_path, config, report=lambda *event: reports.append(event))
     model = load_model(result.checkpoint)
@@ -65,9 +75,7 @@ def test_it_learns_a_constant_image(
         writer.write_stains(z, 0, 0, np.full((2, 128, 128), 40, np.uint8))
         writer.write_genes(z, 0, 0, np.ones((1, 8, 8), int))
     brain = writer.finish()
-    config = TrainConfig(
-        channels=4, patch=32, batch=2, steps=20, warmup=2, learning_rate=3e-3, prediction="v"
-    )
+    config = TrainConfig(**QUICK, steps=20, learning_rate=3e-3, prediction="v")
     result = fit([brain], tmp_path / "run", config)
     with (tmp_path / "run" / "metrics.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
@@ -76,11 +84,11 @@ def test_it_learns_a_constant_image(
 
 
 def test_a_run_is_not_overwritten_or_mixed(tmp_path: Path, tiny_brain: BrainStore) -> None:
-    config = TrainConfig(channels=4, patch=32, batch=1, steps=1)
+    config = TrainConfig(**QUICK | {"batch": 1}, steps=1)
     fit([tiny_brain], tmp_path, config)
     with pytest.raises(UserError, match="holds a training run already"):
         fit([tiny_brain], tmp_path, config)
-    other = TrainConfig(channels=4, patch=32, batch=2, steps=1)
+    other = TrainConfig(**QUICK, steps=1)
     with pytest.raises(UserError, match="batch = 1, not 2"):
         fit([tiny_brain], tmp_path, other, resume=True)
     (tmp_path / "state.pt").write_bytes(b"nothing")
@@ -89,7 +97,7 @@ def test_a_run_is_not_overwritten_or_mixed(tmp_path: Path, tiny_brain: BrainStor
 
 
 def test_time_limit_ends_training(tmp_path: Path, tiny_brain: BrainStore) -> None:
-    config = TrainConfig(channels=4, patch=32, batch=1, steps=1000, time_limit=0.01)
+    config = TrainConfig(**QUICK, steps=1000, time_limit=0.01)
     result = fit([tiny_brain], tmp_path, config)
     assert result.step == 1
     assert not result.finished

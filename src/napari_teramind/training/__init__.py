@@ -1,6 +1,38 @@
-"""Fitting a network to brain stores."""
+"""Fitting a network to brain stores.
 
-from napari_teramind.training.config import TrainConfig
-from napari_teramind.training.loop import FitResult, fit
+Names are imported on first use: presets and run folders can be read without loading torch.
+"""
 
-__all__ = ["FitResult", "TrainConfig", "fit"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_teramind.training.config import TrainConfig
+    from napari_teramind.training.estimate import Estimate, estimate
+    from napari_teramind.training.loop import FitResult, fit
+    from napari_teramind.training.presets import PRESETS, Preset
+
+__all__ = ["PRESETS", "Estimate", "FitResult", "Preset", "TrainConfig", "estimate", "fit"]
+
+_HOME = {
+    "PRESETS": "presets",
+    "Estimate": "estimate",
+    "FitResult": "loop",
+    "Preset": "presets",
+    "TrainConfig": "config",
+    "fit": "loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "estimate":  # the module of that name would hide the function once it is imported
+        return import_module(f"{__name__}.estimate").estimate
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

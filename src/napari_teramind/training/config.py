@@ -10,6 +10,24 @@ from typing import Any, Literal
 from napari_teramind.errors import UserError
 from napari_teramind.model.config import BIN, Prediction
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
+FREE = frozenset(
+    {
+        "steps",
+        "time_limit",
+        "save_every",
+        "keep",
+        "validate_every",
+        "sample_every",
+        "sample_px",
+        "sample_steps",
+        "workers",
+        "processes",
+    }
+)
+"""Settings that may change when a run is resumed; they do not say what is learned from what."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -26,12 +44,14 @@ class TrainConfig:
         crop once does better without.
     genes
         The panel; None for all genes that the brains have in common.
+    init
+        Checkpoint whose weights the run starts from, genes by name; None: random weights.
     crop
         Side of a training crop in px, a multiple of the patch. None: 256, or 128 for patches of 32.
     exclude
         Pixels (y0, y1, x0, x1), held out in every slice of every brain: no crop touches them.
     batch, accumulate
-        Samples in one evaluation, and evaluations in one optimiser step.
+        Samples in one evaluation (over all processes), and evaluations in one optimiser step.
     steps
         Optimiser steps.
     time_limit
@@ -46,9 +66,20 @@ class TrainConfig:
         Decay of the running average of the weights that is saved; 0 saves the plain weights, as
         published.
     precision
-        ``"float32"``, or ``"bfloat16"`` for mixed precision.
+        ``"float32"``, or mixed precision: ``"bfloat16"``, or ``"float16"`` as published.
     seed
         Of weights, samples, times, noise and dropout.
+    save_every, keep
+        Seconds between two savings of the run, and how many checkpoints of single steps to keep.
+    validate_every, validation_crops
+        Steps between two measurements of the loss on held-out crops (0: never), and their number.
+    sample_every, sample_px, sample_steps
+        Steps between two generated pictures (0: never), their side, and their diffusion steps.
+    workers
+        Processes that read blocks ahead; None: none on a CPU, up to 4 beside a GPU. Whatever the
+        number, the samples are the same.
+    processes
+        Processes, each with a device or a share of the CPU, that train together.
     """
 
     channels: int = 16
@@ -58,6 +89,7 @@ class TrainConfig:
     gene_channels: tuple[int, int, int] = (128, 64, 32)
     dropout: float = 0.1
     genes: tuple[str, ...] | None = None
+    init: str | None = None
     crop: int | None = None
     exclude: tuple[int, int, int, int] | None = None
     batch: int = 8
@@ -69,14 +101,25 @@ class TrainConfig:
     final_lr: float = 0.1
     clip: float = 1.0
     ema: float = 0.995
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     seed: int = 0
     save_every: float = 60.0
+    keep: int = 3
+    validate_every: int = 200
+    validation_crops: int = 16
+    sample_every: int = 400
+    sample_px: int = 256
+    sample_steps: int = 15
+    workers: int | None = None
+    processes: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("channels", "batch", "accumulate", "steps"):
+        for name in ("channels", "batch", "accumulate", "steps", "validation_crops", "processes"):
             if getattr(self, name) < 1:
                 raise UserError(f"The training setting '{name}' must be at least 1.")
+        for name in ("keep", "validate_every", "sample_every", "workers", "warmup"):
+            if (getattr(self, name) or 0) < 0:
+                raise UserError(f"The training setting '{name}' must be at least 0.")
         if min(self.gene_channels) < 1:
             raise UserError("The training setting 'gene_channels' must be three numbers above 0.")
         if not 0 <= self.dropout < 1:
@@ -86,13 +129,24 @@ class TrainConfig:
                 f"The training crop must be a multiple of the patch ({self.patch} px), "
                 f"not {self.crop_px} px."
             )
+        if not self.patch <= self.sample_px <= 512:
+            raise UserError(
+                f"The side of a sample picture must be from {self.patch} to 512 px, "
+                f"not {self.sample_px}."
+            )
         if not 0 <= self.ema < 1:
             raise UserError(f"The setting 'ema' must be from 0 to below 1, not {self.ema}.")
         if self.learning_rate <= 0:
             raise UserError(f"The learning rate must be above 0, not {self.learning_rate}.")
-        if self.precision not in ("float32", "bfloat16"):
+        if self.precision not in ("float32", "bfloat16", "float16"):
             raise UserError(
-                f"The precision '{self.precision}' is not known; use 'float32' or 'bfloat16'."
+                f"The precision '{self.precision}' is not known; use 'float32', 'bfloat16' or "
+                "'float16'."
+            )
+        if self.batch % self.processes:
+            raise UserError(
+                f"A batch of {self.batch} cannot be shared evenly by {self.processes} processes; "
+                "use a multiple of their number."
             )
 
     @property

@@ -1,39 +1,62 @@
-"""The training loop: a run folder that can be read by a person and resumed by us."""
+"""The training loop: steps, validation, saving; a run that can be killed and resumed exactly.
+
+Nothing depends on random state: weights, samples, times, noise and dropout are drawn from counters,
+so the state of a run is its weights, those of the optimiser, the average, and the step's number.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
 import os
+import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor
 
+import napari_teramind
 from napari_teramind.errors import UserError
-from napari_teramind.model.checkpoint import save_model, write_atomically
 from napari_teramind.model.config import ModelConfig
-from napari_teramind.model.network import TeraMind
 from napari_teramind.training.config import TrainConfig
-from napari_teramind.training.loss import Batch, diffuse, losses
-from napari_teramind.training.source import SampleSource, common_panel
+from napari_teramind.training.folder import RunFolder
+from napari_teramind.training.loader import Batches, default_workers
+from napari_teramind.training.parallel import Shared, Team, is_first
+from napari_teramind.training.record import WEIGHTS
+from napari_teramind.training.run import Run, begin, save
+from napari_teramind.training.source import SampleSource, common_panel, same_store
+from napari_teramind.training.step import Objective, take_step
+from napari_teramind.training.validation import Field, Validator, held_out_fields
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
 
-Report = Callable[[str, int, int], None]
 
-STATE = "state.pt"
-WEIGHTS = "last.safetensors"
-METRICS = "metrics.csv"
-CONFIG = "config.json"
+@dataclass(frozen=True)
+class Moment:
+    """Something to show while a run goes on.
+
+    Attributes
+    ----------
+    kind
+        ``"training"``: the values of a step; ``"validation"``: the held-out loss; ``"picture"``: a
+        generated field beside the real one, and its scores.
+    step
+        Steps taken.
+    values
+        Numbers by name.
+    path
+        The picture.
+    held_out
+        Whether the network does not learn from what the picture shows.
+    """
+
+    kind: Literal["training", "validation", "picture"]
+    step: int
+    values: dict[str, float]
+    path: Path | None = None
+    held_out: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,25 +82,32 @@ class FitResult:
 
 
 @dataclass
-class _Run:
-    """Everything that changes during training and is saved to resume exactly."""
+class _Setting:
+    """What does not change during training."""
 
-    model: TeraMind
-    average: TeraMind | None
-    optimizer: torch.optim.Adam
-    step: int = 0
-    seconds: float = 0.0
-    recent: list[float] = field(default_factory=list)
+    config: TrainConfig
+    source: SampleSource
+    team: Team
+    objective: Shared | Objective
+    stains: list[str]
+    folder: RunFolder | None
+    validator: Validator | None
+    held_out: bool
+    report: Callable[[str, int, int], None]
+    show: Callable[[Moment], None]
+    should_stop: Callable[[], bool]
 
 
 def fit(
     brains: Sequence[BrainStore],
     run_dir: str | os.PathLike[str],
     config: TrainConfig,
-    report: Report | None = None,
+    report: Callable[[str, int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     device: str = "cpu",
     resume: bool = False,
+    validation: Sequence[BrainStore] = (),
+    show: Callable[[Moment], None] | None = None,
 ) -> FitResult:
     """Train a network on brain stores.
 
@@ -86,17 +116,23 @@ def fit(
     brains
         Stores to train on.
     run_dir
-        Folder of the run: ``config.json``, ``metrics.csv``, ``last.safetensors`` and the state.
+        Folder of the run; :mod:`napari_teramind.training.folder` says what it holds.
     config
-        The settings. A resumed run must have the same, but for steps and time limit.
+        The settings. A resumed run must have the same, but for
+        :data:`~napari_teramind.training.config.FREE`.
     report
         ``report(message, done, total)`` in optimiser steps.
     should_stop
-        Asked after every step; training is saved and ends when it says True.
+        Asked after every step; training is saved and ends when it says True. A file ``stop`` in the
+        run folder does the same.
     device
         Where to train.
     resume
         Go on with the run in ``run_dir`` instead of refusing a folder that holds one.
+    validation
+        Stores to validate on; never trained on.
+    show
+        Called with numbers and pictures as they come.
 
     Returns
     -------
@@ -106,13 +142,62 @@ def fit(
     Raises
     ------
     UserError
-        If the folder holds a run and ``resume`` is False, or a run with other settings.
+        If the folder holds a run and ``resume`` is False, or a run with other settings, or the
+        brains do not go together.
     """
     run_dir = Path(run_dir)
     panel = common_panel(brains, config.genes)
-    stains = brains[0].stain_names
+    shape, stains = network_shape([*brains, *validation], panel, config)
+    _check_apart(brains, validation)
+    common_panel([*brains, *validation], panel)
+    source = SampleSource(brains, panel, shape, config)
+    fields = held_out_fields(brains, validation, config)
+    header: dict[str, Any] = {
+        "train": config.to_dict(),
+        "model": shape.to_dict(),
+        "genes": list(panel),
+        "brains": [brain.path for brain in brains],
+        "validation": [brain.path for brain in validation],
+        "versions": _versions(),
+    }
+    team = Team(device, config.processes)
+    folder = RunFolder.claim(run_dir, header, resume) if is_first() else None
+    try:
+        team.launch()
+        run = begin(shape, panel, config, team, folder, run_dir)
+        places = fields or [Field(b, (0, b.shape[1] // 16, 0, b.shape[2] // 16)) for b in brains]
+        setting = _Setting(
+            config,
+            source,
+            team,
+            team.share(Objective(run.trainee.model)),
+            stains,
+            folder,
+            Validator(places, panel, shape, config) if folder is not None else None,
+            bool(fields),
+            report or (lambda *_: None),
+            show or (lambda _: None),
+            should_stop or (lambda: False),
+        )
+        return _watched_loop(run, setting, run_dir)
+    finally:
+        if folder is not None:
+            folder.close()
+
+
+def network_shape(
+    brains: Sequence[BrainStore], panel: tuple[str, ...], config: TrainConfig
+) -> tuple[ModelConfig, list[str]]:
+    """Return the shape of the network for some brains, and the names of their stains.
+
+    Raises
+    ------
+    UserError
+        If the brains have different stains.
+    """
+    stains = list(brains[0].stain_names)
     for brain in brains[1:]:
-        if brain.stain_names != stains:
+        if list(brain.stain_names) != stains:
             raise UserError(
                 f"The brain at {brain.path} has other stains ({', '.join(brain.stain_names)}) than "
                 f"{brains[0].path} ({', '.join(stains)}); train on brains with the same stains."
@@ -128,186 +213,145 @@ def fit(
         dropout=config.dropout,
         prediction=config.prediction,
     )
-    source = SampleSource(brains, panel, shape, config)
-    header = {"train": config.to_dict(), "model": shape.to_dict(), "genes": list(panel)}
-    _open_run(run_dir, header, resume)
-    run = _start(shape, panel, config, device)
-    if resume and (run_dir / STATE).exists():
-        _restore(run, run_dir / STATE)
-    return _loop(run, source, config, run_dir, header, report, should_stop)
+    return shape, stains
 
 
-def _loop(
-    run: _Run,
-    source: SampleSource,
-    config: TrainConfig,
-    run_dir: Path,
-    header: dict[str, Any],
-    report: Report | None,
-    should_stop: Callable[[], bool] | None,
-) -> FitResult:
-    """Take steps until done, stopped or out of time; save now and then and at the end."""
-    began, earlier = time.monotonic(), run.seconds
-    saved = began
-    metrics: list[list[Any]] = []
-    run.model.train()
-    while run.step < config.steps:
-        loss, collage, shifted, norm = _step(run, source, config)
-        run.step += 1
-        now = time.monotonic()
-        run.seconds = earlier + now - began
-        run.recent = [*run.recent[-49:], loss]
-        metrics.append([run.step, round(run.seconds, 2), loss, collage, shifted, norm])
-        if report is not None:
-            mean = sum(run.recent) / len(run.recent)
-            report(f"Training, loss {mean:.3f}", run.step, config.steps)
-        out_of_time = config.time_limit is not None and now - began >= config.time_limit
-        stop = out_of_time or (should_stop is not None and should_stop())
-        if now - saved >= config.save_every or stop:
-            _save(run, run_dir, header, metrics)
-            saved, metrics = now, []
-        if stop:
-            break
-    _save(run, run_dir, header, metrics)
-    mean = sum(run.recent) / len(run.recent) if run.recent else math.nan
-    return FitResult(run_dir / WEIGHTS, run.step, mean, run.step >= config.steps)
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Learning rate of a step: linear warm-up, then a cosine down to ``final_lr``."""
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    return config.learning_rate * (config.final_lr + (1 - config.final_lr) * cosine)
-
-
-def make_batch(
-    source: SampleSource, config: TrainConfig, number: int, device: torch.device
-) -> Batch:
-    """Draw and diffuse batch ``number``; the same for a number, whatever was drawn before."""
-    samples = [source[number * config.batch + k] for k in range(config.batch)]
-    clean, genes, mask = (
-        torch.from_numpy(np.stack([getattr(s, name) for s in samples])).to(device)
-        for name in ("clean", "genes", "mask")
-    )
-    generator = torch.Generator().manual_seed(config.seed * 2**32 + number)
-    t = torch.randint(1000, (config.batch,), generator=generator).to(device)
-    noise = torch.randn(clean.shape, generator=generator).to(device)
-    return diffuse(clean, genes, mask[:, None, None], t, noise, source.config.prediction)
-
-
-def _step(
-    run: _Run, source: SampleSource, config: TrainConfig
-) -> tuple[float, float, float, float]:
-    """Take one optimiser step; returns loss, its two terms, and the gradient's norm."""
-    device = run.model.device
-    torch.manual_seed(config.seed * 2**32 + run.step)  # dropout
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(config, run.step)
-    run.optimizer.zero_grad(set_to_none=True)
-    terms = torch.zeros(2, device=device)
-    for k in range(config.accumulate):
-        batch = make_batch(source, config, run.step * config.accumulate + k, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            collage, shifted = losses(run.model, batch)
-        ((collage + shifted) / config.accumulate).backward()  # type: ignore[no-untyped-call]
-        terms += torch.stack([collage.detach(), shifted.detach()]) / config.accumulate
-    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), config.clip)
-    run.optimizer.step()
-    if run.average is not None:
-        _update_average(run.average, run.model, config.ema, run.step)
-    collage_loss, shifted_loss = terms.tolist()
-    if not math.isfinite(collage_loss + shifted_loss):
-        raise RuntimeError(f"The loss is not finite at step {run.step}; lower the learning rate.")
-    return collage_loss + shifted_loss, collage_loss, shifted_loss, float(norm)
-
-
-@torch.no_grad()
-def _update_average(average: TeraMind, model: TeraMind, decay: float, step: int) -> None:
-    """Update the running mean of the weights; young averages forget faster."""
-    decay = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-
-
-def _start(shape: ModelConfig, panel: tuple[str, ...], config: TrainConfig, device: str) -> _Run:
-    """Fresh weights and optimiser from the run's seed."""
-    torch.manual_seed(config.seed)
-    model = TeraMind(shape).to(device)
-    model.gene_names = panel
-    average = None
-    if config.ema:
-        average = TeraMind(shape).to(device).eval().requires_grad_(False)
-        average.gene_names = panel
-        average.load_state_dict(model.state_dict())
-    return _Run(model, average, torch.optim.Adam(model.parameters(), lr=config.learning_rate))
-
-
-def _open_run(run_dir: Path, header: dict[str, Any], resume: bool) -> None:
-    """Create the run folder, or check that an existing one may be gone on with."""
-    target = run_dir / CONFIG
-    if target.exists():
-        if not resume:
+def _check_apart(brains: Sequence[BrainStore], validation: Sequence[BrainStore]) -> None:
+    for held_out in validation:
+        if any(same_store(held_out.path, brain.path) for brain in brains):
             raise UserError(
-                f"{run_dir} holds a training run already; choose another folder or resume it."
+                f"The brain at {held_out.path} is both trained and validated on; hold out another "
+                "brain, or a field of this one with 'exclude'."
             )
-        old = json.loads(target.read_text())
-        free = {"steps", "time_limit", "save_every"}
-        for part in ("train", "model"):
-            for key, value in json.loads(json.dumps(header[part])).items():
-                if key not in free and old[part].get(key) != value:
-                    raise UserError(
-                        f"The run in {run_dir} was started with {key} = {old[part].get(key)}, "
-                        f"not {value}; resume it with its own settings."
-                    )
-        if old["genes"] != header["genes"]:
-            raise UserError(
-                f"The run in {run_dir} was started with another gene panel; "
-                "resume it with the same brains."
-            )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, json.dumps(header, indent=2).encode())
 
 
-def _save(run: _Run, run_dir: Path, header: dict[str, Any], metrics: list[list[Any]]) -> None:
-    """Write metrics, weights and, last, the state that they belong to, each atomically."""
-    path = run_dir / METRICS
-    rows = []
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = list(csv.reader(file))[1:]
-    known = metrics[0][0] if metrics else run.step + 1
-    rows = [row for row in rows if int(row[0]) < known]
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["step", "seconds", "loss", "collage", "shifted", "gradient_norm"])
-    writer.writerows([*rows, *metrics])
-    write_atomically(path, table.getvalue().encode())
-    provenance = {**header, "step": run.step, "seconds": round(run.seconds, 1)}
-    save_model(run.average or run.model, run_dir / WEIGHTS, provenance)
-    buffer = io.BytesIO()
-    state: dict[str, Any] = {
-        "model": run.model.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "step": run.step,
-        "seconds": run.seconds,
-        "recent": run.recent,
-    }
-    if run.average is not None:
-        state["average"] = run.average.state_dict()
-    torch.save(state, buffer)
-    write_atomically(run_dir / STATE, buffer.getvalue())
-
-
-def _restore(run: _Run, path: Path) -> None:
-    """Load a saved state; only tensors and plain values are read."""
+def _watched_loop(run: Run, setting: _Setting, run_dir: Path) -> FitResult:
+    """Train, and leave word of how it ended."""
+    folder, config = setting.folder, setting.config
     try:
-        state: dict[str, Any] = torch.load(path, map_location=run.model.device, weights_only=True)
-    except Exception as error:
-        raise UserError(f"The training state {path} is damaged; start a new run.") from error
-    run.model.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    if run.average is not None:
-        average: dict[str, Tensor] = state["average"]
-        run.average.load_state_dict(average)
-    run.step, run.seconds, run.recent = state["step"], state["seconds"], list(state["recent"])
+        _loop(run, setting)
+    except BaseException as error:
+        if folder is not None:
+            told = str(error) or type(error).__name__
+            folder.log.info("Ended at step %d: %s", run.step, told)
+            asked = isinstance(error, KeyboardInterrupt)
+            folder.set_status(state="stopped" if asked else "failed", message="" if asked else told)
+        raise
+    finished = run.step >= config.steps
+    if folder is not None:
+        folder.log.info(
+            "%s at step %d, loss %.4f", "Finished" if finished else "Stopped", run.step, run.loss
+        )
+        folder.set_status(state="finished" if finished else "stopped")
+    return FitResult(run_dir / WEIGHTS, run.step, run.loss, finished)
+
+
+def _loop(run: Run, setting: _Setting) -> None:
+    """Take steps until done, stopped or out of time; validate and save now and then."""
+    config, team, folder = setting.config, setting.team, setting.folder
+    began = saved = time.monotonic()
+    earlier = run.seconds
+    _tell_status(run, setting, now=True)
+    workers = default_workers(team.device.type) if config.workers is None else config.workers
+    run.trainee.model.train()
+    first = run.step * config.accumulate
+    with Batches(setting.source, first, team.slots(config.batch), workers) as batches:
+        while run.step < config.steps:
+            taken = batches.take(config.accumulate)
+            terms, norm = take_step(
+                run.trainee, setting.objective, taken, config, run.step, team.rank
+            )
+            _check(terms := team.mean(terms), run.step)
+            run.step += 1
+            run.seconds = earlier + time.monotonic() - began
+            collage, shifted = terms.tolist()
+            _tell_step(run, setting, collage, shifted, float(norm))
+            measured = folder is not None and _measure(run, setting)
+            stop = team.first_says(_must_stop(setting, began))
+            now = time.monotonic()
+            due = now - saved >= config.save_every
+            if folder is not None and (measured or due or stop or run.step == config.steps):
+                run.seconds = earlier + now - began
+                save(run, folder, config, measured)
+                saved = now
+            if stop:
+                break
+
+
+def _must_stop(setting: _Setting, began: float) -> bool:
+    limit, folder = setting.config.time_limit, setting.folder
+    if limit is not None and time.monotonic() - began >= limit:
+        return True
+    return setting.should_stop() or (folder is not None and folder.stop_asked())
+
+
+def _check(terms: torch.Tensor, step: int) -> None:
+    if not bool(terms.isfinite().all()):
+        raise UserError(
+            f"The loss is not finite at step {step + 1}; resume from the last saved state with a "
+            "lower learning rate in a new run, or with higher precision."
+        )
+
+
+def _tell_step(run: Run, setting: _Setting, collage: float, shifted: float, norm: float) -> None:
+    loss = collage + shifted
+    run.add(loss)
+    values = {"loss": loss, "collage": collage, "shifted": shifted, "gradient_norm": norm}
+    if setting.folder is None:
+        return
+    setting.folder.add_step(run.step, run.seconds, values)
+    _tell_status(run, setting)
+    setting.show(Moment("training", run.step, values))
+    setting.report(f"Training, loss {run.loss:.3f}", run.step, setting.config.steps)
+
+
+def _tell_status(run: Run, setting: _Setting, now: bool = False) -> None:
+    if setting.folder is not None:
+        setting.folder.set_status(
+            now,
+            state="running",
+            step=run.step,
+            steps=setting.config.steps,
+            loss=run.loss if run.recent else None,
+            seconds=round(run.seconds, 1),
+            message="",
+        )
+
+
+def _measure(run: Run, setting: _Setting) -> bool:
+    """Validate and make a picture if it is time; True if there is a new held-out loss."""
+    config, folder, validator = setting.config, setting.folder, setting.validator
+    if folder is None or validator is None:
+        return False
+    last = run.step == config.steps
+    values: dict[str, float] = {}
+    wanted = _is_due(run.step, config.validate_every, last)
+    if wanted and setting.held_out:
+        collage, shifted = validator.loss(run.trainee.result)
+        values = {"loss": collage + shifted, "collage": collage, "shifted": shifted}
+        setting.show(Moment("validation", run.step, dict(values)))
+    if _is_due(run.step, config.sample_every, last):
+        picture = validator.picture(run.trainee.result, setting.stains)
+        path = folder.add_picture(run.step, picture.image)
+        values |= picture.scores
+        setting.show(Moment("picture", run.step, picture.scores, path, setting.held_out))
+    if values:
+        folder.add_validation(run.step, values, setting.stains)
+        words = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        folder.log.info("Step %d: %s", run.step, words)
+    if "loss" not in values:
+        return False
+    run.judge(values["loss"])
+    return True
+
+
+def _is_due(step: int, every: int, last: bool) -> bool:
+    return every > 0 and (last or step % every == 0)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "napari-teramind": napari_teramind.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,8 +1,14 @@
-"""Blocks of brain stores to draw samples from."""
+"""Which samples there are: blocks of brain stores, and the crops drawn from them, by number.
+
+Reading a gene decodes a chunk of 4096 x 4096 px whatever the size of the crop, so a *block* of
+1024 px is read at once and many crops are drawn from it. A batch mixes the blocks of up to eight
+*streams*; each stream replaces its block after ``DRAWS`` crops, the streams in turn.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +22,16 @@ if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
 
 BLOCK_PX = 1024
-"""Side of a block in px: reading one reads each gene's chunks once for many crops."""
+"""Side of a block in px."""
 
-BLOCKS = 4
-"""Blocks held at a time."""
+STREAMS = 8
+"""Blocks that a batch is drawn from, if it has as many samples."""
 
 DRAWS = 32
 """Crops drawn from a block before it is replaced."""
+
+BlockKey = tuple[int, int]
+"""Stream, and number of the block in it."""
 
 
 def common_panel(brains: Sequence[BrainStore], genes: Sequence[str] | None) -> tuple[str, ...]:
@@ -54,6 +63,8 @@ def common_panel(brains: Sequence[BrainStore], genes: Sequence[str] | None) -> t
 class SampleSource:
     """Samples from one or several brains, the same for a number whatever was drawn before.
 
+    Sample ``n`` is the one in slot ``n % batch`` of evaluation ``n // batch``.
+
     Parameters
     ----------
     brains
@@ -63,7 +74,7 @@ class SampleSource:
     config
         Shape of the network.
     train
-        Crop size, held-out field, seed.
+        Crop size, held-out field, batch, seed.
     """
 
     def __init__(
@@ -77,8 +88,7 @@ class SampleSource:
         self.panel = panel
         self.config = config
         self.train = train
-        self._generation = -1
-        self._blocks: list[Block] = []
+        self._held: dict[int, tuple[int, Block]] = {}
         for brain in brains:
             if min(brain.shape[1:]) // BIN < train.crop_bins:
                 raise UserError(
@@ -86,19 +96,32 @@ class SampleSource:
                     f"{train.crop_px} px; use a smaller crop or patch."
                 )
 
-    def __getitem__(self, number: int) -> Sample:
-        """Draw sample ``number``."""
-        generation = number // (BLOCKS * DRAWS)
-        if generation != self._generation:
-            first = generation * BLOCKS
-            self._blocks = [self._read(first + k) for k in range(BLOCKS)]
-            self._generation = generation
-        rng = np.random.default_rng([self.train.seed, 1, number])
-        return draw(self._blocks[number % BLOCKS], self.config, self.train.crop_px, rng)
+    def block_key(self, number: int) -> BlockKey:
+        """Return which block sample ``number`` is drawn from."""
+        evaluation, slot = divmod(number, self.train.batch)
+        streams = min(STREAMS, self.train.batch)
+        stream = slot % streams
+        slots = len(range(stream, self.train.batch, streams))
+        drawn = evaluation * slots + slot // streams
+        # Streams replace their blocks in turn, so that reading is spread evenly.
+        return stream, (drawn + stream * DRAWS // streams) // DRAWS
 
-    def _read(self, number: int) -> Block:
-        """Read block ``number``: a random place of a random brain that allows a crop."""
-        rng = np.random.default_rng([self.train.seed, 0, number])
+    def draw(self, number: int, block: Block) -> Sample:
+        """Draw sample ``number`` from its block."""
+        rng = np.random.default_rng([self.train.seed, 1, number])
+        return draw(block, self.config, self.train.crop_px, rng)
+
+    def __getitem__(self, number: int) -> Sample:
+        """Return sample ``number``, reading its block if it is not the stream's last one."""
+        key = self.block_key(number)
+        stream, index = key
+        if self._held.get(stream, (None,))[0] != index:
+            self._held[stream] = index, self.read(key)
+        return self.draw(number, self._held[stream][1])
+
+    def read(self, key: BlockKey) -> Block:
+        """Read a block: a random place of a random brain that allows a crop."""
+        rng = np.random.default_rng([self.train.seed, 0, *key])
         for _ in range(200):
             brain = self.brains[int(rng.integers(len(self.brains)))]
             block = self._try(brain, rng)
@@ -111,9 +134,8 @@ class SampleSource:
 
     def _try(self, brain: BrainStore, rng: np.random.Generator) -> Block | None:
         """Read a block at a random place, or None if no crop may be drawn there."""
-        c = self.config
         depth, height, width = brain.shape
-        z = int(rng.integers(max(1, depth - c.image_slices + 1)))
+        z = int(rng.integers(max(1, depth - self.config.image_slices + 1)))
         side = min(BLOCK_PX // BIN, height // BIN, width // BIN)
         y0 = int(rng.integers(height // BIN - side + 1))
         x0 = int(rng.integers(width // BIN - side + 1))
@@ -123,14 +145,40 @@ class SampleSource:
         )
         if not len(corners):
             return None
-        pixels = (BIN * box[0], BIN * box[1], BIN * box[2], BIN * box[3])
-        stains = brain.read_stains(pixels, (z, min(depth, z + c.image_slices)))
-        short = c.image_slices - stains.shape[1]
-        if short:
-            stains = np.pad(stains, ((0, 0), (0, short), (0, 0), (0, 0)))
-        first = z - c.gene_margin
-        genes = brain.read_genes(box, (first, first + c.gene_slices), self.panel)
-        return Block(stains, genes, corners)
+        return read_block(brain, box, z, self.panel, self.config, corners)
+
+
+def read_block(
+    brain: BrainStore,
+    box: tuple[int, int, int, int],
+    z: int,
+    panel: tuple[str, ...],
+    config: ModelConfig,
+    corners: np.ndarray,
+) -> Block:
+    """Read images and gene window of a place.
+
+    Parameters
+    ----------
+    brain
+        The store.
+    box
+        (y0, y1, x0, x1) in bins, within the brain.
+    z
+        First image slice; slices beyond the brain are empty.
+    panel, config, corners
+        As in :class:`SampleSource` and :class:`~napari_teramind.training.samples.Block`.
+    """
+    last = min(brain.shape[0], z + config.image_slices)
+    pixels = (BIN * box[0], BIN * box[1], BIN * box[2], BIN * box[3])
+    stains = brain.read_stains(pixels, (z, last))
+    short = config.image_slices - stains.shape[1]
+    if short:
+        stains = np.pad(stains, ((0, 0), (0, short), (0, 0), (0, 0)))
+    first = z - config.gene_margin
+    genes = brain.read_genes(box, (first, first + config.gene_slices), panel)
+    # The store's own type, which holds its counts exactly, takes half the memory.
+    return Block(stains, genes.astype(brain.genes.levels[0].dtype), corners)
 
 
 def tissue_at(brain: BrainStore, box: tuple[int, int, int, int], z: int) -> np.ndarray | None:
@@ -143,3 +191,10 @@ def tissue_at(brain: BrainStore, box: tuple[int, int, int, int], z: int) -> np.n
     xs = np.minimum(((np.arange(box[2], box[3]) + 0.5) / scale).astype(int), level.shape[-1] - 1)
     mask = np.asarray(level[z, ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]) > 0
     return np.asarray(mask[ys - ys[0]][:, xs - xs[0]])
+
+
+def same_store(one: str, other: str) -> bool:
+    """Whether two paths or addresses are of one store."""
+    if "://" in one or "://" in other:
+        return one == other
+    return Path(one).resolve() == Path(other).resolve()

@@ -1,0 +1,140 @@
+"""What a run folder says of its run, for programs that only look; needs no torch."""
+
+from __future__ import annotations
+
+import csv
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+CONFIG = "config.json"
+STATUS = "status.json"
+METRICS = "metrics.csv"
+VALIDATION = "validation.csv"
+LOG = "log.txt"
+STATE = "state.pt"
+WEIGHTS = "last.safetensors"
+BEST = "best.safetensors"
+CHECKPOINTS = "checkpoints"
+SAMPLES = "samples"
+TENSORBOARD = "tensorboard"
+STOP = "stop"
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """State of a training run, read off its folder.
+
+    Attributes
+    ----------
+    folder
+        The run folder.
+    state
+        ``"running"``, ``"finished"``, ``"stopped"``, ``"failed"``, or ``"died"``: the process that
+        trained is gone without a word.
+    step, steps
+        Optimiser steps taken, and wanted.
+    loss
+        Mean of the last steps; None before the first.
+    seconds
+        Time trained, over all sessions.
+    message
+        What went wrong, if it did.
+    """
+
+    folder: Path
+    state: str
+    step: int
+    steps: int
+    loss: float | None
+    seconds: float
+    message: str = ""
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The best weights by validation, else the last; None if none were written yet."""
+        found = (self.folder / name for name in (BEST, WEIGHTS))
+        return next((path for path in found if path.is_file()), None)
+
+
+def read_record(folder: Path) -> RunRecord | None:
+    """Read what a folder says of its run; None if it holds none."""
+    config = _read_json(folder / CONFIG)
+    if config is None:
+        return None
+    status = _read_json(folder / STATUS) or {}
+    state = status.get("state", "stopped")
+    if state == "running" and not is_alive(status):
+        state = "died"
+    return RunRecord(
+        folder=folder,
+        state=state,
+        step=status.get("step", 0),
+        steps=status.get("steps", config.get("train", {}).get("steps", 0)),
+        loss=status.get("loss"),
+        seconds=status.get("seconds", 0.0),
+        message=status.get("message", ""),
+    )
+
+
+def this_process() -> dict[str, Any]:
+    """Return what tells this process from any other, now or later."""
+    me = psutil.Process()
+    return {"pid": me.pid, "created": me.create_time(), "host": socket.gethostname()}
+
+
+def is_alive(process: dict[str, Any]) -> bool:
+    """Whether the process of :func:`this_process`'s words is there; on another computer, assume so.
+
+    A process id alone says little: the system gives it to another process later.
+    """
+    if process.get("host") != socket.gethostname():
+        return True
+    try:
+        found = psutil.Process(int(process["pid"]))
+        if found.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return abs(found.create_time() - float(process["created"])) < 2
+    except (psutil.Error, KeyError, ValueError):
+        return False
+
+
+def read_curve(path: Path, column: str = "loss") -> tuple[list[int], list[float]]:
+    """Read steps and values of a column of a run's table; a half-written line is left out."""
+    steps: list[int] = []
+    values: list[float] = []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                try:
+                    step, value = int(row["step"]), float(row[column])
+                except (KeyError, TypeError, ValueError):
+                    continue
+                steps.append(step)
+                values.append(value)
+    except OSError:
+        pass
+    return steps, values
+
+
+def read_samples(folder: Path) -> list[tuple[int, Path]]:
+    """Return steps and paths of a run's sample pictures, oldest first."""
+    found = []
+    for path in (folder / SAMPLES).glob("step-*.png"):
+        number = path.stem.removeprefix("step-")
+        if number.isdigit():
+            found.append((int(number), path))
+    return sorted(found)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) else None
