@@ -57,7 +57,7 @@ def test_starting_a_job_loads_no_more_than_its_verb_needs() -> None:
     assert not modules_after(code) & {"torch", "pandas", "skimage"}
 
 
-@pytest.mark.parametrize("name", ["load_model", "open_brain", "sample", "simulate"])
+@pytest.mark.parametrize("name", ["attention", "load_model", "open_brain", "sample", "simulate"])
 def test_public_functions_are_documented_functions(name: str) -> None:
     function = getattr(tm, name)
     assert inspect.isfunction(function)

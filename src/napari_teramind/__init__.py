@@ -16,14 +16,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_teramind.attention.maps import attention
     from napari_teramind.brain import open_brain
     from napari_teramind.model import load_model
     from napari_teramind.simulate.roi import simulate
     from napari_teramind.simulate.sample import sample
 
-__all__ = ["__version__", "load_model", "open_brain", "sample", "simulate"]
+__all__ = ["__version__", "attention", "load_model", "open_brain", "sample", "simulate"]
 
 _HOME = {
+    "attention": "napari_teramind.attention",
     "load_model": "napari_teramind.model",
     "open_brain": "napari_teramind.brain",
     "sample": "napari_teramind.simulate",
@@ -46,12 +48,20 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """The package as a module on which ``simulate`` is always the function.
+    """The package as a module on which ``simulate`` and ``attention`` are always the functions.
 
     The import system sets every submodule as an attribute of its package, so that the first import
     of anything in ``napari_teramind.simulate`` would replace the public function of that name by
     the module. A property cannot be replaced; the module stays importable by its full name.
     """
+
+    @property
+    def attention(self) -> Any:
+        return __getattr__("attention")
+
+    @attention.setter
+    def attention(self, module: ModuleType) -> None:
+        pass
 
     @property
     def simulate(self) -> Any:

@@ -91,7 +91,14 @@ def test_layers_count_with_what_they_are_layers_of() -> None:
     from napari_teramind.atlas import allen_structures
 
     table = allen_structures()
-    expected = {"MOBgl": "MOB", "CA1sp": "CA1", "VTA": "VTA", "SNc": "SNc", "SSp2/3": "SSp"}
+    expected = {
+        "MOBgl": "MOB",
+        "CA1sp": "CA1",
+        "VTA": "VTA",
+        "SNc": "SNc",
+        "SSp2/3": "SSp",
+        "ECT6b": "ECT",
+    }
     for acronym, area in expected.items():
         assert area_of(table, table.find(acronym).id).acronym == area
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,16 +15,30 @@ from napari_teramind.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+
+Report = Callable[[str, int, int], None]
 
 # BrainGlobe's word for the axes front to back, top to bottom, left to right: the letters name the
 # face of the brain in which the axis starts.
 _ORIENTATION = "asl"
 
 
-def load_brainglobe(name: str) -> Atlas:
+def load_brainglobe(
+    name: str, folder: str | Path | None = None, report: Report | None = None
+) -> Atlas:
     """Load an atlas by BrainGlobe's name, such as ``"allen_mouse_25um"``.
 
-    BrainGlobe downloads the atlas on first use and keeps it in the user's own folder.
+    BrainGlobe downloads the atlas on first use and keeps it; after that no network is needed.
+
+    Parameters
+    ----------
+    name : str
+        BrainGlobe's name.
+    folder : path, optional
+        Where BrainGlobe keeps its atlases; the user's own folder if not given.
+    report : callable, optional
+        Progress of a download: message, bytes done, bytes in all.
 
     Raises
     ------
@@ -35,14 +52,21 @@ def load_brainglobe(name: str) -> Atlas:
             f"The atlas {name!r} comes from BrainGlobe; install it with "
             "pip install brainglobe-atlasapi, or give the path of an annotation volume."
         ) from error
+
+    def told(done: int, total: int) -> None:
+        if report is not None:
+            report(f"Fetching the atlas {name}", done, total)
+
     try:
-        atlas = BrainGlobeAtlas(name, check_latest=False)
-    except (ValueError, OSError, KeyError) as error:
+        # The library prints, and standard output may carry a job's events.
+        with redirect_stdout(sys.stderr):
+            atlas = BrainGlobeAtlas(name, brainglobe_dir=folder, check_latest=False, fn_update=told)
+            return from_brainglobe(atlas)
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
         raise UserError(
             f"BrainGlobe could not provide the atlas {name!r} ({error}); "
             "check the name in its list and the network connection."
         ) from error
-    return from_brainglobe(atlas)
 
 
 def from_brainglobe(atlas: Any) -> Atlas:

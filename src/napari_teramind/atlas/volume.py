@@ -134,6 +134,29 @@ def read_annotation(
     return Atlas(path.name.split(".")[0], annotation, steps, table)
 
 
+def open_atlas(source: str | Path, report: Any = None) -> Atlas:
+    """Open an annotation volume by its path, or an atlas by BrainGlobe's name.
+
+    Parameters
+    ----------
+    source : path or str
+        A path with a separator, a dot or an existing file or folder; anything else is a name.
+    report : callable, optional
+        Progress of a download.
+
+    Raises
+    ------
+    UserError
+        When it cannot be had.
+    """
+    text = str(source)
+    if Path(text).exists() or any(character in text for character in "/\\."):
+        return read_annotation(text)
+    from napari_teramind.atlas.brainglobe import load_brainglobe
+
+    return load_brainglobe(text, report=report)
+
+
 def _find_volume(path: Path) -> Path:
     suffixes = _TIFF + _NIFTI
     if path.is_dir():

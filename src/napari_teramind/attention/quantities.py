@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from napari_teramind.atlas import StructureTable
+from napari_teramind.atlas import PlacedAtlas, StructureTable
 from napari_teramind.attention.pairs import MapChannel, MapName, Pair, pair_name
 from napari_teramind.attention.regions import BinLabels, bin_labels, structure_table
 from napari_teramind.attention.units import Region, Unit
@@ -17,6 +17,7 @@ from napari_teramind.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_teramind.attention.counts import BinBox
     from napari_teramind.brain import BrainStore
 
 Word = Literal["attention", "A", "expression"]
@@ -110,6 +111,18 @@ class Atlas2D:
 def brain_atlas(brain: BrainStore) -> Atlas2D:
     """Structures that a brain's own labels hold."""
     return Atlas2D(bin_labels(brain), structure_table(brain))
+
+
+def placed_atlas(brain: BrainStore, placed: PlacedAtlas) -> Atlas2D:
+    """Structures of an atlas that is laid over a brain's slices."""
+    scale, origin = brain.genes.scale()[-2:], brain.genes.translation()[-2:]
+
+    def labels(box: BinBox, slices: range) -> NDArray[np.integer]:
+        y = origin[0] + np.arange(box[0], box[1], dtype=np.float64) * scale[0]
+        x = origin[1] + np.arange(box[2], box[3], dtype=np.float64) * scale[1]
+        return np.stack([placed.labels(z, y, x) for z in slices])
+
+    return Atlas2D(labels, placed.atlas.table)
 
 
 def walk(

@@ -114,7 +114,7 @@ def structure_statistics(
         rest_mean) and ``rank`` (of the mean, among areas).
 
         Areas are the structures that bins are labelled with. Layers and the like count with what
-        they are layers of: a structure whose name continues its parent's after a comma, as "Main
+        they are layers of: a structure whose name continues its parent's after a comma or stroke, as "Main
         olfactory bulb, glomerular layer".
 
     Raises
@@ -187,10 +187,14 @@ def _rows(
 
 
 def area_of(table: StructureTable, structure_id: int) -> Structure:
-    """Structure that a layer is a layer of; the structure itself if it is none."""
+    """Structure that a layer is a layer of; the structure itself if it is none.
+
+    Atlases name layers after their area: "Main olfactory bulb, glomerular layer", "Ectorhinal
+    area/Layer 6a".
+    """
     line = table.lineage(structure_id)
     for child, parent in pairwise(line):
-        if not child.name.startswith(f"{parent.name},"):
+        if not child.name.startswith((f"{parent.name},", f"{parent.name}/")):
             return child
     return line[-1]
 

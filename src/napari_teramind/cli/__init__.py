@@ -10,7 +10,15 @@ from typing import NoReturn
 
 import typer
 
-from napari_teramind.cli import brains, imports, running, simulate, train  # noqa: F401  # verbs
+from napari_teramind.cli import (  # noqa: F401  # verbs
+    attention,
+    brains,
+    export,
+    imports,
+    running,
+    simulate,
+    train,
+)
 from napari_teramind.cli.app import app
 
 

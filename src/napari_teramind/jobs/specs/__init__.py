@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 
 from napari_teramind.errors import UserError
+from napari_teramind.jobs.specs.attention import AttentionSpec, ExportSpec, StructuresSpec
 from napari_teramind.jobs.specs.base import JobPath, Location, Roi, Slices, Spec
 from napari_teramind.jobs.specs.brains import (
     ConvertCheckpointSpec,
@@ -27,7 +28,9 @@ from napari_teramind.jobs.specs.train import TrainSpec
 
 __all__ = [
     "VERBS",
+    "AttentionSpec",
     "ConvertCheckpointSpec",
+    "ExportSpec",
     "ImportMerscopeSpec",
     "ImportOmeZarrSpec",
     "InfoSpec",
@@ -39,6 +42,7 @@ __all__ = [
     "SimulateSpec",
     "Slices",
     "Spec",
+    "StructuresSpec",
     "TrainSpec",
     "build_spec",
     "dump_spec",
@@ -52,6 +56,9 @@ JobSpec = Annotated[
     | InfoSpec
     | TrainSpec
     | SimulateSpec
+    | AttentionSpec
+    | StructuresSpec
+    | ExportSpec
     | ConvertCheckpointSpec,
     Field(discriminator="verb"),
 ]

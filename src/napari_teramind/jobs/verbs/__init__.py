@@ -17,6 +17,9 @@ VERBS = {
     "checkpoint-convert": ("brains", "convert"),
     "train": ("train", "train"),
     "simulate": ("simulate", "simulate"),
+    "attention": ("attention", "attention"),
+    "structures": ("attention", "structures"),
+    "export": ("attention", "export"),
 }
 
 
