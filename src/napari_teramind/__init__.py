@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_teramind.brain import open_brain
     from napari_teramind.model import load_model
     from napari_teramind.simulate.roi import simulate
-    from napari_teramind.simulate.sample import sample
+    from napari_teramind.simulate.fields import sample
 
 __all__ = ["__version__", "attention", "load_model", "open_brain", "sample", "simulate"]
 

@@ -77,7 +77,7 @@ def test_names_cannot_leave_the_folder(brain, image, name):
 
 
 def test_regions_outside_and_wrong_shapes_are_refused(brain, image):
-    with pytest.raises(UserError, match="not within the brain"):
+    with pytest.raises(UserError, match="leaves the brain"):
         brain.write_simulation(
             "a", roi=(100, 300, 100, 300), slices=SLICES, image=image, provenance={}
         )

@@ -63,10 +63,13 @@ def test_unknown_gene_names_near_spellings(tiny_brain):
         ((16, 16, 0, 16), (0, 1)),
         ((0, 16, 0, 16), (0, 99)),
         ((0, 16, 0, 16), (2, 1)),
+        ((0, 16, 0, 16), (None, 2)),
+        ("abc", (0, 1)),
+        ((1,), (0, 1)),
     ],
 )
 def test_stains_outside_the_brain_are_refused(tiny_brain, roi, slices):
-    with pytest.raises(UserError, match="not within the brain"):
+    with pytest.raises(UserError, match="leaves? the brain|whole numbers"):
         tiny_brain.read_stains(roi, slices)
 
 

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from napari_teramind.errors import UserError
 from napari_teramind.simulate.region import (
     PatchBox,
-    check_roi,
-    check_slices,
     generated_area,
     slice_groups,
     step_windows,
@@ -55,17 +53,3 @@ def test_groups_cover_the_slices(first: int, count: int, window: int) -> None:
     assert all(group % window == 0 for group in groups)
     assert groups[0] <= first < groups[0] + window
     assert groups[-1] < first + count <= groups[-1] + window
-
-
-@pytest.mark.parametrize(
-    "roi", [(0, 0, 0, 5), (5, 3, 0, 5), (-1, 5, 0, 5), (0, 101, 0, 5), (0, 5, 0, 201), "abc", (1,)]
-)
-def test_bad_rois(roi: object) -> None:
-    with pytest.raises(UserError, match="region"):
-        check_roi(roi, 100, 200)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("slices", [(0, 0), (-1, 1), (3, 5), (None, 2)])
-def test_bad_slices(slices: object) -> None:
-    with pytest.raises(UserError, match="slices"):
-        check_slices(slices, 4)  # type: ignore[arg-type]

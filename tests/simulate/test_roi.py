@@ -14,7 +14,8 @@ import napari_teramind as tm
 from napari_teramind.brain import BrainStore
 from napari_teramind.errors import UserError
 from napari_teramind.model import TeraMind
-from napari_teramind.simulate import plan_roi, simulate_to_store
+from napari_teramind.simulate import Request, simulate_to_store
+from napari_teramind.simulate.plan import plan_run
 from napari_teramind.simulate.region import Roi
 
 STEPS = 3
@@ -98,8 +99,8 @@ def test_a_smaller_halo_is_near_and_cheaper(
     tiny_brain: BrainStore, network: TeraMind, whole: np.ndarray
 ) -> None:
     roi = (128, 160, 192, 224)
-    quick = plan_roi(tiny_brain, network, roi, (0, 2), STEPS, halo=1)
-    exact = plan_roi(tiny_brain, network, roi, (0, 2), STEPS)
+    quick = plan_run(tiny_brain, network.config, Request(roi, (0, 2), steps=STEPS, halo=1))
+    exact = plan_run(tiny_brain, network.config, Request(roi, (0, 2), steps=STEPS))
     assert quick.evaluations < exact.evaluations
     assert "patch evaluations" in exact.text
     image = tm.simulate(tiny_brain, network, roi, (0, 2), seed=3, steps=STEPS, halo=0)
@@ -164,7 +165,8 @@ def test_the_result_lies_over_the_brain_with_its_provenance(
 ) -> None:
     brain = tm.open_brain(brain_copy)
     roi, slices = (30, 101, 17, 80), (1, 3)
-    simulate_to_store(brain, network, "first", roi, slices, seed=5, steps=2, job={"a": 1})
+    request = Request(roi, slices, seed=5, steps=2)
+    simulate_to_store(brain, network, "first", request, job={"a": 1})
     result = tm.open_brain(brain.path).simulations["first"]
     expected = tm.simulate(brain, network, roi, slices, seed=5, steps=2)
     np.testing.assert_array_equal(np.asarray(result.levels[0][:]), expected)
@@ -173,7 +175,7 @@ def test_the_result_lies_over_the_brain_with_its_provenance(
     assert result.provenance["seed"] == 5
     assert result.provenance["job"] == {"a": 1}
     with pytest.raises(UserError, match="already"):
-        simulate_to_store(brain, network, "first", roi, slices, steps=2)
+        simulate_to_store(brain, network, "first", request)
 
 
 def test_requests_that_cannot_be_met(

@@ -12,6 +12,7 @@ from qtpy.QtCore import QSettings
 
 from napari_teramind.brain import open_brain
 from napari_teramind.jobs import process
+from napari_teramind.model import ModelConfig
 from napari_teramind.plugin.layers import stain_layers
 from napari_teramind.widgets import phantom, settings
 from napari_teramind.widgets.checkpoints import Checkpoints, Facts
@@ -50,7 +51,7 @@ def known_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path = tmp_path / "checkpoints" / "small.safetensors"
     path.parent.mkdir()
     path.touch()
-    facts = Facts(n_genes=12, stains=2, patch=64, image_slices=2, genes=None)
+    facts = Facts(ModelConfig(genes=12, channels=4, time_channels=32), None)
     monkeypatch.setattr(Checkpoints, "facts", lambda self: facts)
     return path
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +24,18 @@ from qtpy.QtWidgets import (
 )
 
 from napari_teramind.brain import BrainStore, open_brain
+from napari_teramind.model import ModelConfig
 from napari_teramind.plugin.layers import gene_layer
 from napari_teramind.widgets.brain import BrainWidget
 from napari_teramind.widgets.checkpoints import Checkpoints, Facts
 from napari_teramind.widgets.keys import CANCEL, GENERATE, SHOW_REAL
 from napari_teramind.widgets.opening import add_brain
 from napari_teramind.widgets.parts import PANEL_WIDTH, PathChoice, micrometers
-from napari_teramind.widgets.plan import evaluations, plan_words
+from napari_teramind.widgets.plan import plan_words
 from napari_teramind.widgets.session import session_of
 from napari_teramind.widgets.simulate import SimulateWidget
 
-FACTS = Facts(n_genes=12, stains=2, patch=64, image_slices=2, genes=None)
+FACTS = Facts(ModelConfig(genes=12, channels=4, time_channels=32), None)
 FIELDS = (QAbstractButton, QComboBox, QSpinBox, QLineEdit)
 
 
@@ -115,19 +118,19 @@ def test_a_checkpoint_that_does_not_fit_is_told(panel, monkeypatch, tmp_path):
     checkpoints = panel.session.checkpoints
     genes = panel.session.brain.gene_names
 
-    def fact(**changes: object) -> str:
-        facts = Facts(**{**FACTS.__dict__, **changes})
+    def fact(named: tuple[str, ...] | None = None, **changes: int) -> str:
+        facts = Facts(replace(FACTS.config, **changes), named)
         monkeypatch.setattr(type(checkpoints), "facts", lambda self: facts)
         checkpoints.changed.emit()
         assert panel.button.isEnabled() == (panel.what.hint.text() == "")
         return panel.what.hint.text()
 
     assert fact() == ""
-    assert fact(genes=genes) == ""
+    assert fact(genes) == ""
     assert "makes 3 stains, and the brain has 2 (DAPI, PolyT)" in fact(stains=3)
-    lacking = fact(n_genes=3, genes=("Th", "Xyz1", "Xyz2"))
+    lacking = fact(("Th", "Xyz1", "Xyz2"), genes=3)
     assert "lacks 2 of the 3 genes of this checkpoint (Xyz1, Xyz2)" in lacking
-    assert "does not say which 20 genes" in fact(n_genes=20)
+    assert "does not say which 20 genes" in fact(genes=20)
     (tmp_path / "panel.csv").write_text("gene\nTh\n")
     monkeypatch.setattr(
         QFileDialog, "getOpenFileName", lambda *a: (str(tmp_path / "panel.csv"), "")
@@ -252,22 +255,21 @@ def test_genes_are_found_and_shown(brain_panel, qtbot, tiny_brain, tiny_arrays):
     assert found == tiny_arrays[1][11, 1, 6, 7]
 
 
-@pytest.mark.parametrize("halo", ["exact", 0, 2])
-@pytest.mark.parametrize("roi", [(0, 64, 0, 64), (70, 200, 129, 384), (0, 256, 0, 384)])
-def test_the_plan_counts_as_the_simulation_does(tiny_brain, published, roi, halo):
-    from napari_teramind.simulate import plan_roi
-
-    for slices in [(0, 1), (1, 3), (0, 4)]:
-        plan = plan_roi(tiny_brain, published, roi, slices, steps=6, halo=halo)
-        assert evaluations(tiny_brain, roi, slices, FACTS, 6, halo) == plan.evaluations
-
-
 def test_the_plan_is_told_in_words(tiny_brain):
     how = {"steps": 15, "halo": 0}
-    line = [tiny_brain, (0, 128, 0, 1280), (0, 2)]
-    assert plan_words(*line, None, how, 1.0) == "128 x 1,280 px x 2 slices"
-    assert plan_words(*line, FACTS, how, None).endswith("is known after the first time")
-    assert plan_words(*line, FACTS, how, 0.1) == "128 x 1,280 px x 2 slices, about 20 s"
+    line = [tiny_brain, (0, 128, 0, 384), (0, 2)]
+    assert plan_words(*line, None, how, 1.0) == "128 x 384 px x 2 slices"
+    unknown = plan_words(*line, FACTS, how, None)
+    assert re.fullmatch(
+        r"128 x 384 px x 2 slices, [\d.]+ MB of memory; .* known after the first time", unknown
+    )
+    # 2 x 6 patches, 15 steps.
+    assert plan_words(*line, FACTS, how, 0.1).endswith(", about 20 s")
+
+
+def test_a_plan_that_cannot_be_is_left_to_the_panel(tiny_brain):
+    line = [tiny_brain, (0, 128, 0, 384), (0, 2), FACTS, {"steps": 499, "halo": 0}, 1.0]
+    assert plan_words(*line) == "128 x 384 px x 2 slices"
 
 
 def test_names_of_paths_are_short_and_tell_doubles_apart(qtbot):

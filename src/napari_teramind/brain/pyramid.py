@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,20 @@ def unit_region(array: zarr.Array[Any], unit: Unit) -> tuple[Any, ...]:
     z, row, column = unit
     place = (z, slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side))
     return (slice(None), *place) if array.ndim == 4 else place
+
+
+def put_shard(array: zarr.Array[Any], unit: Unit, block: np.ndarray) -> None:
+    """Write a whole shard of an array on this computer, be what is there readable or not."""
+    region = unit_region(array, unit)
+    try:
+        array[region] = block
+    except ValueError:
+        # Zarr reads a shard before it writes it, which fails where the old one is damaged.
+        z, row, column = unit
+        place = (z, row, column) if array.ndim == 3 else (0, z, row, column)
+        key = array.metadata.encode_chunk_key(place)
+        Path(array.store.root, array.path, key).unlink(missing_ok=True)
+        array[region] = block
 
 
 def coarser_units(units: Iterable[Unit]) -> list[Unit]:

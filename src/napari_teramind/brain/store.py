@@ -26,7 +26,7 @@ Range = tuple[int, int]
 
 
 class Results(Mapping[str, MultiscaleImage]):
-    """The results of one kind in a brain, by name; read anew on every access."""
+    """The complete results of one kind in a brain, by name; read anew on every access."""
 
     def __init__(self, root: zarr.Group, kind: str, path: str) -> None:
         self._root, self._kind, self._path = root, kind, path
@@ -37,20 +37,48 @@ class Results(Mapping[str, MultiscaleImage]):
 
     def __iter__(self) -> Iterator[str]:
         group = self._group()
-        # Names with a dot in front are being written, or were left by a killed run.
-        names = [] if group is None else [n for n in group.group_keys() if not n.startswith(".")]
-        return iter(sorted(names))
+        return iter(sorted(name for name, complete in self._listed(group) if complete))
+
+    def unfinished(self) -> list[str]:
+        """Names of results that a run is writing, or that a run left half made."""
+        return sorted(name for name, complete in self._listed(self._group()) if not complete)
+
+    def _listed(self, group: zarr.Group | None) -> Iterator[tuple[str, bool]]:
+        """Yield names and whether each is complete; those with a dot in front are no results."""
+        for name, node in () if group is None else group.groups():
+            if not name.startswith("."):
+                yield name, self._complete(node)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __getitem__(self, name: str) -> MultiscaleImage:
+        if not self._complete(self._node(name)):
+            raise KeyError(name)
+        return self.growing(name)
+
+    def growing(self, name: str) -> MultiscaleImage:
+        """Return a result, be it complete or not.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        return MultiscaleImage(self._node(name), f"{self._path}/{self._kind}/{name}")
+
+    def _node(self, name: str) -> zarr.Group:
         group = self._group()
         known = group is not None and "/" not in name and not name.startswith(".")
         node = group.get(name) if group is not None and known else None
         if not isinstance(node, zarr.Group):
             raise KeyError(name)
-        return MultiscaleImage(node, f"{self._path}/{self._kind}/{name}")
+        return node
+
+    @staticmethod
+    def _complete(node: zarr.Group) -> bool:
+        meta = node.attrs.asdict().get("teramind")
+        return not (isinstance(meta, dict) and meta.get("complete") is False)
 
 
 class BrainStore:
@@ -84,8 +112,8 @@ class BrainStore:
         self.pixel_size: float = meta["pixel_size_um"]
         self.slice_positions = np.asarray(meta["slice_positions_um"], dtype=float)
         self.source: dict[str, Any] = dict(meta.get("source", {}))
-        self.simulations: Mapping[str, MultiscaleImage] = Results(root, "simulations", path)
-        self.attention: Mapping[str, MultiscaleImage] = Results(root, "attention", path)
+        self.simulations = Results(root, "simulations", path)
+        self.attention = Results(root, "attention", path)
 
     def __repr__(self) -> str:
         z, y, x = self.shape
@@ -145,17 +173,26 @@ class BrainStore:
 
     def check_roi(self, roi: Roi, slices: Range) -> None:
         """Raise a UserError unless a region lies within the brain and is not empty."""
-        y0, y1, x0, x1 = roi
-        z, height, width = self.shape
+        depth, height, width = self.shape
+        try:
+            y0, y1, x0, x1 = (int(value) for value in roi)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"The region {roi!r} is not four whole numbers (y0, y1, x0, x1) in pixels."
+            ) from None
         if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
             raise UserError(
-                f"The ROI y {y0}-{y1}, x {x0}-{x1} px is not within the brain of {height} x {width}"
-                " px: choose a region inside it."
+                f"The region y {y0}-{y1}, x {x0}-{x1} px is empty or leaves the brain, "
+                f"which is {height} x {width} px; choose one inside."
             )
-        if not 0 <= slices[0] < slices[1] <= z:
+        try:
+            z0, z1 = (int(value) for value in slices)
+        except (TypeError, ValueError):
+            raise UserError(f"The slices {slices!r} are not two whole numbers (z0, z1).") from None
+        if not 0 <= z0 < z1 <= depth:
             raise UserError(
-                f"Slices {slices[0]}-{slices[1]} are not within the brain's {z} slices (0-{z}):"
-                " choose slices inside it."
+                f"The slices {z0} to {z1} are empty or leave the brain, which has {depth} slices "
+                f"(0 to {depth - 1}); choose slices inside."
             )
 
     def read_stains(self, roi: Roi, slices: Range) -> np.ndarray:

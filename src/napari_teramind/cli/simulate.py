@@ -1,4 +1,4 @@
-"""The verb ``simulate``."""
+"""The verbs ``simulate`` and ``resume``."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ def simulate(
     genes: Panel = None,
     seed: Seed = 0,
     steps: Annotated[int, Option(min=1, max=1000, help="Diffusion steps; published: 15.")] = 15,
-    sampler: Annotated[Literal["ddim"], Option(help="How a step is taken.")] = "ddim",
+    sampler: Annotated[
+        Literal["ddim", "dpm++2m"],
+        Option(help="How a step is taken: as published, or DPM-Solver++, which needs fewer."),
+    ] = "ddim",
     halo: Annotated[
         str,
         Option(metavar="exact|N", help="Patches computed around the ROI; 'exact': all that count."),
@@ -53,7 +56,15 @@ def simulate(
     noise: Annotated[
         Literal["philox", "published"], Option(help="Same noise for any ROI, or as published.")
     ] = "philox",
+    where: Annotated[
+        Literal["tissue", "all"], Option(help="Compute where there is tissue, or everywhere.")
+    ] = "tissue",
     device: Device = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        Option(help="auto: bfloat16 on CUDA, float32 elsewhere."),
+    ] = "auto",
+    workers: Annotated[int, Option(min=1, help="Processes; on GPUs, one a GPU.")] = 1,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what it would take, and end.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -65,3 +76,28 @@ def simulate(
         roi=numbers("--roi", roi, ROI),
         slices=numbers("--slices", slices, SLICES),
     )
+
+
+@app.command(
+    epilog=examples(
+        "teramind resume brain.zarr",
+        "teramind resume brain.zarr --name first --checkpoint moved/network.safetensors",
+    )
+)
+def resume(
+    context: typer.Context,
+    brain: Annotated[str, Argument(help="The brain.", show_default=False)],
+    name: Annotated[
+        str | None, Option(help="The simulation; not needed where only one is unfinished.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, Option(help="The network, where its file has moved.", show_default=False)
+    ] = None,
+    device: Annotated[
+        str | None, Option(help="auto, cpu, cuda or mps; as begun if not given.")
+    ] = None,
+    workers: Annotated[int | None, Option(min=1, help="Processes; as begun if not given.")] = None,
+    json: Json = False,
+) -> None:
+    """Go on with a simulation that was interrupted."""
+    run_verb("resume", context)

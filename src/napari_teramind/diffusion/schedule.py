@@ -1,24 +1,36 @@
-"""The linear noise schedule and its re-spacing (Ho et al. 2020; Nichol & Dhariwal 2021)."""
+"""The linear noise schedule and its re-spacing (Ho et al. 2020; Nichol & Dhariwal 2021).
+
+Only :func:`alphas_bar` needs torch, so that a run can be planned without it.
+"""
 
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from napari_teramind.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TRAIN_STEPS = 1000
 """Number T of diffusion times; t runs over 0..T-1."""
 
 
 @cache
-def alphas_bar() -> Tensor:
+def abar_table() -> np.ndarray:
     """Return abar_t, the products of 1 - beta_t; beta from 1e-4 to 0.02: (1000,) float64."""
-    betas = torch.linspace(1e-4, 0.02, TRAIN_STEPS, dtype=torch.float64)
-    return torch.cumprod(1 - betas, dim=0)
+    return np.asarray(np.cumprod(1 - np.linspace(1e-4, 0.02, TRAIN_STEPS)))
+
+
+@cache
+def alphas_bar() -> Tensor:
+    """Return :func:`abar_table` as a tensor, to be indexed by tensors of times."""
+    import torch
+
+    return torch.from_numpy(abar_table().copy())
 
 
 def timesteps(steps: int) -> list[int]:
@@ -46,5 +58,5 @@ def timesteps(steps: int) -> list[int]:
 
 def respaced_betas(steps: int) -> np.ndarray:
     """Return beta_i = 1 - abar_i / abar_(i-1) of the re-spaced process: (steps,), t ascending."""
-    abar: np.ndarray = alphas_bar()[timesteps(steps)].numpy()
+    abar = abar_table()[timesteps(steps)]
     return np.asarray(1 - abar / np.concatenate([[1.0], abar[:-1]]))

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from napari_teramind.words import about
+
 BAD_INPUT = 2
 CANCELLED = 130
 FAILED = 1
@@ -66,6 +68,48 @@ class Preview(_Event):
     steps: int
 
 
+class Measured(_Event):
+    """Numbers of a training run.
+
+    Attributes
+    ----------
+    kind
+        ``"training"``: means over the steps since the last such event; ``"validation"``: the loss
+        on held-out crops.
+    step
+        Optimiser steps taken.
+    values
+        Numbers by name; ``loss`` is always there.
+    """
+
+    event: Literal["measured"] = "measured"
+    kind: Literal["training", "validation"]
+    step: int
+    values: dict[str, float]
+
+
+class Pictured(_Event):
+    """What a network in training generates, beside the real tissue.
+
+    Attributes
+    ----------
+    path
+        A PNG in the run folder: a row a stain, real on the left, generated on the right.
+    step
+        Optimiser steps taken.
+    scores
+        PSNR and SSIM of every stain, by names such as ``psnr DAPI``.
+    held_out
+        Whether the network does not learn from what is shown.
+    """
+
+    event: Literal["pictured"] = "pictured"
+    path: str
+    step: int
+    scores: dict[str, float]
+    held_out: bool
+
+
 class Warned(_Event):
     """Something that the user should know and that does not stop the job."""
 
@@ -106,7 +150,8 @@ class Failed(_Event):
 
 
 Event = Annotated[
-    Planned | Progress | Preview | Warned | Finished | Failed, Field(discriminator="event")
+    Planned | Progress | Preview | Measured | Pictured | Warned | Finished | Failed,
+    Field(discriminator="event"),
 ]
 Emit = Callable[[Event], None]
 
@@ -122,14 +167,3 @@ def parse_event(line: str | bytes) -> Event:
         If the line is not an event.
     """
     return _ADAPTER.validate_json(line)
-
-
-def about(seconds: float) -> str:
-    """Return a duration as one would say it: "about 40 s", "about 4 min", "about 3 h"."""
-    if seconds < 5:
-        return "a few seconds"
-    if seconds < 90:
-        return f"about {5 * round(seconds / 5)} s"
-    if seconds < 90 * 60:
-        return f"about {round(seconds / 60)} min"
-    return f"about {round(seconds / 3600)} h"

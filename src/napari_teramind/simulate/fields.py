@@ -9,8 +9,8 @@ from torch import Tensor
 from napari_teramind.diffusion.samplers import plan_steps
 from napari_teramind.model.config import BIN
 from napari_teramind.model.network import TeraMind
-from napari_teramind.simulate.region import PatchBox
-from napari_teramind.simulate.wavefront import Settings, Wavefront
+from napari_teramind.simulate.region import PatchBox, Settings
+from napari_teramind.simulate.wavefront import Wavefront
 
 
 def sample(

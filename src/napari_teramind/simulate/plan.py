@@ -1,129 +1,178 @@
-"""What generating a region takes, before it starts."""
+"""What a run will take, before it starts: evaluations, memory, disk, time. Needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
-from napari_teramind.diffusion.samplers import plan_steps
-from napari_teramind.model.network import TeraMind
-from napari_teramind.simulate.region import (
-    Halo,
-    PatchBox,
-    Roi,
-    check_roi,
-    check_slices,
-    generated_area,
-    slice_groups,
-    step_windows,
-)
-from napari_teramind.simulate.wavefront import Settings
+from napari_teramind.brain.result import result_tile
+from napari_teramind.errors import UserError
+from napari_teramind.model.config import ModelConfig
+from napari_teramind.simulate.request import LANE, Layout, Request, lay_out
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
 
-PLAIN_ROWS = 24
-"""Up to this many patch rows a region is stepped as a whole, so that it sharpens everywhere at
-once; larger ones go through in bands, which keeps memory flat."""
+PYRAMID = 4 / 3
+"""Size of an image with all its coarser levels, relative to its finest."""
+
+_SAFETY = 0.9
 
 
 @dataclass(frozen=True)
-class RoiPlan:
-    """What generating a region takes.
+class Plan:
+    """What a run will take.
 
     Attributes
     ----------
-    roi, slices
-        As asked for: pixels (y0, y1, x0, x1) and slices (z0, z1), half open.
-    groups
-        First slice of every slice group that is generated; results are cropped to ``slices``.
-    target, area
-        Patches that cover the region, and those that the run treats as existing.
+    layout
+        The request on the brain's grid.
     evaluations
         Collage patches evaluated, over all groups and steps.
     memory_bytes
-        Estimated peak of state, gene features and activations, without the weights.
-    settings
-        How the field is cut.
+        Estimated peak of what a run adds to a process that has loaded the network; on a GPU this
+        is GPU memory.
+    disk_bytes
+        Size of the result with its pyramid, uncompressed: at most this much is written.
+    seconds
+        Estimated time; None where nothing was measured.
     """
 
-    roi: Roi
-    slices: tuple[int, int]
-    groups: tuple[int, ...]
-    target: PatchBox
-    area: PatchBox
-    steps: int
+    layout: Layout
     evaluations: int
     memory_bytes: int
-    settings: Settings
+    disk_bytes: int
+    seconds: float | None = None
 
     @property
     def text(self) -> str:
         """One line for people."""
-        y0, y1, x0, x1 = self.roi
-        z0, z1 = self.slices
-        memory = self.memory_bytes / 1e9
-        return (
-            f"{y1 - y0} x {x1 - x0} px x {z1 - z0} slices, {self.evaluations:,} patch evaluations, "
-            f"about {memory:.1f} GB"
-        )
+        from napari_teramind.words import about, size
+
+        (y0, y1, x0, x1), (z0, z1) = self.layout.request.roi, self.layout.request.slices
+        slices = f"{z1 - z0} slice" + ("s" if z1 - z0 > 1 else "")
+        words = [
+            f"{y1 - y0:,} x {x1 - x0:,} px x {slices}",
+            f"{self.evaluations:,} patch evaluations",
+            f"{size(self.memory_bytes)} of memory",
+            f"up to {size(self.disk_bytes)} on disk",
+        ]
+        if self.seconds is not None:
+            words.append(about(self.seconds))
+        return ", ".join(words)
 
 
-def plan_roi(
+def plan_run(
     brain: BrainStore,
-    model: TeraMind,
-    roi: Roi,
-    slices: tuple[int, int],
-    steps: int = 15,
-    sampler: str = "ddim",
-    halo: Halo = "exact",
-) -> RoiPlan:
-    """Check a request and say what it takes; see :func:`~napari_teramind.simulate.simulate`."""
-    depth, height, width = brain.shape
-    roi = check_roi(roi, height, width)
-    slices = check_slices(slices, depth)
-    c = model.config
-    target = PatchBox.covering(roi, c.patch)
-    area = generated_area(target, PatchBox.covering((0, height, 0, width), c.patch), halo)
-    windows = step_windows(target, area, len(plan_steps(sampler, steps)))
-    groups = slice_groups(slices, c.image_slices)
-    rows = windows[0].rows
-    band = None if rows <= PLAIN_ROWS else 8
-    settings = Settings(band=band, block=max(1, 64 // ((band or rows) + 1)))
-    return RoiPlan(
-        roi,
-        slices,
-        tuple(groups),
-        target,
-        area,
-        steps,
-        len(groups) * sum(window.area for window in windows),
-        _memory(model, windows[0], settings, steps),
-        settings,
-    )
+    config: ModelConfig,
+    request: Request,
+    device: str = "cpu",
+    itemsize: int = 4,
+    seconds_per_evaluation: float | None = None,
+) -> Plan:
+    """Check a request and say what it takes.
+
+    Parameters
+    ----------
+    brain, config, request
+        What to generate, and with what network.
+    device
+        Kind of device.
+    itemsize
+        Bytes of a number in the network: 4, or 2 in half precision.
+    seconds_per_evaluation
+        Measured on that device; None leaves the time open.
+
+    Raises
+    ------
+    UserError
+        If the request cannot be met.
+    """
+    layout = lay_out(brain, config, request, device)
+    evaluations = layout.evaluations(brain)
+    (y0, y1, x0, x1), (z0, z1) = request.roi, request.slices
+    pixels = config.stains * (z1 - z0) * (y1 - y0) * (x1 - x0)
+    seconds = None if seconds_per_evaluation is None else evaluations * seconds_per_evaluation
+    memory = memory_bytes(layout, config, itemsize)
+    return Plan(layout, evaluations, memory, int(PYRAMID * pixels), seconds)
 
 
-def _memory(model: TeraMind, window: PatchBox, settings: Settings, steps: int) -> int:
-    """Estimate peak bytes of a run from the sizes of what it keeps."""
-    c = model.config
-    item = torch.empty((), dtype=model.dtype).element_size()
-    rows = min(window.rows + 2, (settings.band or window.rows) + steps + 1)
-    state = 4 * c.stains * c.image_slices * rows * (window.columns + 2) * c.patch**2 * 3
-    per_level = [
-        width * (c.bins * 2**k) ** 2 for k, width in enumerate((c.genes, *c.gene_channels))
-    ]
-    features = item * c.image_slices * sum(per_level) * rows * (window.columns + 1)
-    genes = 4 * c.genes * c.gene_slices * 16 * c.bins**2 * (window.columns + 1)
-    encoded = (
-        item
-        * c.image_slices
-        * sum(
-            (4 if level < 3 else 3) * c.channels * m * (c.patch >> level) ** 2
-            for level, m in enumerate(c.multipliers)
+def check_fits(plan: Plan, memory: int, disk: int) -> None:
+    """Refuse a run that cannot fit, and say what would.
+
+    Parameters
+    ----------
+    plan
+        Of the run.
+    memory, disk
+        Free bytes of the device's memory and of the store's disk.
+
+    Raises
+    ------
+    UserError
+        If the plan needs more than there is.
+    """
+    from napari_teramind.words import size
+
+    (*_, x0, x1), (z0, z1) = plan.layout.request.roi, plan.layout.request.slices
+    if plan.disk_bytes > disk:
+        share = disk / plan.disk_bytes
+        fits = int((z1 - z0) * share)
+        what = f"{fits} slices would fit" if fits else "choose a smaller region or another disk"
+        raise UserError(
+            f"The result may take {size(plan.disk_bytes)} and {size(disk)} are free on the disk; "
+            f"{what}."
         )
+    if plan.memory_bytes > memory:
+        width = int((x1 - x0) * memory / plan.memory_bytes * _SAFETY)
+        raise UserError(
+            f"This needs {size(plan.memory_bytes)} of memory and {size(memory)} are free; a region "
+            f"of about {width:,} px width (now {x1 - x0:,}) would fit."
+        )
+
+
+def memory_bytes(layout: Layout, config: ModelConfig, itemsize: int) -> int:
+    """Estimate the peak of a run from the sizes of what it keeps (see :mod:`.wavefront`)."""
+    c, settings, steps = config, layout.settings, layout.request.steps
+    window = layout.windows[0]
+    band = min(settings.band or window.rows, window.rows)
+    height = layout.request.roi[1] - layout.request.roi[0]
+    width = layout.request.roi[3] - layout.request.roi[2]
+    tile = result_tile(height, width)
+    lane_px = min(width, LANE * tile)
+    columns = min(window.columns, -(-lane_px // c.patch) + 2 * steps)
+    rows = min(window.rows + 2, band + steps + 1)
+    plane = c.stains * c.image_slices * c.patch**2 * columns
+    # The state while a band is appended to it, and the strip that the encoder reads.
+    state = 4 * plane * (2 * rows + 2 * (band + 1) + steps / 2)
+    if layout.request.sampler != "ddim":
+        state += 4 * plane * rows
+    per_patch = c.image_slices * sum(
+        channels * (c.bins * 2**k) ** 2 for k, channels in enumerate((c.genes, *c.gene_channels))
     )
-    banded = min(settings.band or window.rows, window.rows) + 1
-    activations = encoded * (3 * banded * (settings.block + 1) + 4 * settings.batch)
-    return int(state + features + genes + activations)
+    features = itemsize * per_patch * rows * (columns + 1)
+    genes = 3 * 4 * c.genes * c.gene_slices * 8 * c.bins**2 * (columns + 1)
+    pool = itemsize * _encoded(c) * ((band + 1) * 2 + 2 * settings.batch)
+    working = itemsize * settings.batch * (2 * _encoded(c) + _activations(c))
+    waiting = c.stains * c.image_slices * lane_px * tile * 3
+    return int(state + features + genes + pool + working + waiting)
+
+
+def _encoded(c: ModelConfig) -> int:
+    """Values that the encoder leaves of a patch: middle and skips."""
+    return c.image_slices * sum(
+        (4 if level < 3 else 3) * c.channels * m * (c.patch >> level) ** 2
+        for level, m in enumerate(c.multipliers)
+    )
+
+
+def _activations(c: ModelConfig) -> int:
+    """Values of a patch that the widest residual block works on at a time."""
+    widest = 0
+    gene_widths = (c.genes, *c.gene_channels)
+    for level, m in enumerate(c.multipliers):
+        positions = c.image_slices * (c.patch >> level) ** 2
+        above = c.multipliers[min(level + 1, 3)]
+        joined = c.channels * (above + m) + gene_widths[3 - level]
+        widest = max(widest, positions * (3 * joined + 4 * c.channels * m))
+    return widest

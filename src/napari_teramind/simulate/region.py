@@ -16,6 +16,27 @@ Roi = tuple[int, int, int, int]
 Halo = int | Literal["exact"]
 
 
+OUTSIDE = -1.0
+"""Image state beyond the generated area, and where there is no tissue."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a field is cut; none of it changes the result beyond rounding.
+
+    Attributes
+    ----------
+    band
+        Patch rows advanced at a time; None for all.
+    batch
+        Patches in one evaluation of encoder or decoder; the last batch is padded to it, so that
+        every evaluation has one shape.
+    """
+
+    band: int | None = None
+    batch: int = 8
+
+
 @dataclass(frozen=True)
 class PatchBox:
     """A rectangle of patches, half open, on the grid anchored at the store's pixel (0, 0)."""
@@ -76,36 +97,6 @@ def generated_area(target: PatchBox, brain: PatchBox, halo: Halo) -> PatchBox:
 def step_windows(target: PatchBox, area: PatchBox, steps: int) -> list[PatchBox]:
     """Patches that each of ``steps`` steps must compute, first step first."""
     return [target.grown(steps - 1 - s, area) for s in range(steps)]
-
-
-def check_roi(roi: Roi, height: int, width: int) -> Roi:
-    """Return ``roi`` as integers, or raise UserError if it is empty or leaves the brain."""
-    try:
-        y0, y1, x0, x1 = (int(value) for value in roi)
-    except (TypeError, ValueError):
-        raise UserError(
-            f"The region {roi!r} is not four whole numbers (y0, y1, x0, x1) in pixels."
-        ) from None
-    if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
-        raise UserError(
-            f"The region y {y0}-{y1}, x {x0}-{x1} px is empty or leaves the brain, "
-            f"which is {height} x {width} px; choose one inside."
-        )
-    return y0, y1, x0, x1
-
-
-def check_slices(slices: tuple[int, int], depth: int) -> tuple[int, int]:
-    """Return ``slices`` as integers, or raise UserError if empty or outside the stack."""
-    try:
-        z0, z1 = (int(value) for value in slices)
-    except (TypeError, ValueError):
-        raise UserError(f"The slices {slices!r} are not two whole numbers (z0, z1).") from None
-    if not 0 <= z0 < z1 <= depth:
-        raise UserError(
-            f"The slices {z0} to {z1} are empty or leave the brain, which has {depth} slices "
-            f"(0 to {depth - 1}); choose slices inside."
-        )
-    return z0, z1
 
 
 def slice_groups(slices: tuple[int, int], image_slices: int) -> list[int]:

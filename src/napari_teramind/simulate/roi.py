@@ -1,24 +1,20 @@
-"""Generating a region of a brain store."""
+"""Generating a region of a brain as an array."""
 
 from __future__ import annotations
 
-import platform
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_teramind.diffusion.noise import noise_field
 from napari_teramind.diffusion.samplers import plan_steps
-from napari_teramind.errors import UserError
 from napari_teramind.model.network import TeraMind
-from napari_teramind.simulate.plan import RoiPlan, plan_roi
+from napari_teramind.simulate.batches import Batches
+from napari_teramind.simulate.readers import gene_panel, gene_reader, noise_reader
 from napari_teramind.simulate.region import Halo, PatchBox, Roi
+from napari_teramind.simulate.request import Layout, Request, lay_out
 from napari_teramind.simulate.wavefront import Wavefront
 
 if TYPE_CHECKING:
@@ -41,6 +37,7 @@ def simulate(
     sampler: str = "ddim",
     halo: Halo = "exact",
     noise: str = "philox",
+    where: Literal["all", "tissue"] = "all",
     report: Report | None = None,
     preview: Preview | None = None,
 ) -> np.ndarray:
@@ -56,14 +53,8 @@ def simulate(
         (y0, y1, x0, x1) px of the full-resolution grid, half open, anywhere inside the brain.
     slices
         (z0, z1), half open; widened to whole slice groups for the computation.
-    seed
-        Seed of the noise.
-    steps, sampler
-        See :func:`~napari_teramind.diffusion.samplers.plan_steps`.
-    halo
-        ``"exact"``: the result equals the same crop of the whole brain; or a number of patches.
-    noise
-        ``"philox"`` or ``"published"``; see :func:`~napari_teramind.diffusion.noise.noise_field`.
+    seed, steps, sampler, halo, noise, where
+        See :class:`~napari_teramind.simulate.request.Request`.
     report, preview
         Callbacks for progress (in patch evaluations) and for predicted images after every step.
 
@@ -77,164 +68,96 @@ def simulate(
     UserError
         If the region leaves the brain, a gene is missing, or an option is not known.
     """
-    plan = plan_roi(brain, model, roi, slices, steps, sampler, halo)
-    c = model.config
-    if len(brain.stain_names) != c.stains:
-        raise UserError(
-            f"The checkpoint generates {c.stains} stains but the brain has "
-            f"{len(brain.stain_names)} ({', '.join(brain.stain_names)}); choose another checkpoint."
-        )
-    panel = gene_panel(brain, model)
-    (y0, y1, x0, x1), (z0, z1) = plan.roi, plan.slices
-    out = np.zeros((c.stains, z1 - z0, y1 - y0, x1 - x0), np.uint8)
-    shown = np.full(out.shape, -1, np.float32) if preview is not None else None
-    per_group = plan.evaluations // len(plan.groups)
-
-    for number, first in enumerate(plan.groups):
-        inside = range(max(first, z0), min(first + c.image_slices, z1))
-        words = f"Generating slices {inside.start} to {inside.stop - 1}"
-        if len(inside) == 1:
-            words = f"Generating slice {inside.start}"
-
-        def progress(done: int, number: int = number, words: str = words) -> None:
-            if report is not None:
-                report(words, number * per_group + done, plan.evaluations)
-
-        def show(step: int, _x: Tensor, x0_: Tensor, inside: range = inside) -> None:
-            if preview is not None and shown is not None:
-                _paste(shown, x0_, plan, plan.target.top, c.patch, inside)
-                preview(step, shown)
-
-        run = Wavefront(
-            model,
-            plan.target,
-            plan.area,
-            plan_steps(sampler, steps),
-            _gene_reader(brain, model, panel, first),
-            _noise_reader(brain, model, noise, seed, first),
-            plan.settings,
-            on_step=show if preview is not None else None,
-            on_progress=progress,
-        )
-        for row, rows in run.bands():
-            _paste(out, to_uint8(rows), plan, row, c.patch, inside)
-            if shown is not None and preview is not None:
-                _paste(shown, rows, plan, row, c.patch, inside)
-                preview(steps - 1, shown)
+    request = Request(roi, slices, seed, steps, sampler, halo, noise, where)
+    layout = lay_out(brain, model.config, request, model.device.type)
+    run = GroupRun(brain, model, layout, report=report, preview=preview)
+    z0, z1 = slices
+    out = np.zeros((model.config.stains, z1 - z0, roi[1] - roi[0], roi[3] - roi[2]), np.uint8)
+    for first in layout.groups:
+        for row, rows in run.rows(first, layout.target):
+            paste(out, to_uint8(rows), layout, row, layout.target.left, first)
     return out
 
 
-def simulate_to_store(
-    brain: BrainStore,
-    model: TeraMind,
-    name: str,
-    roi: Roi,
-    slices: tuple[int, int],
-    seed: int = 0,
-    steps: int = 15,
-    sampler: str = "ddim",
-    halo: Halo = "exact",
-    noise: str = "philox",
-    report: Report | None = None,
-    preview: Preview | None = None,
-    job: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-) -> str:
-    """Generate a region and write it to ``simulations/<name>`` of the brain, with provenance.
+class GroupRun:
+    """Runs wavefronts over slice groups of a layout, with one progress and one preview for all.
 
     Parameters
     ----------
-    name
-        Name of the result inside the store.
-    job
-        The job's whole specification, kept in the provenance.
-    overwrite
-        Replace a result of that name.
-    **others
-        As for :func:`simulate`.
-
-    Returns
-    -------
-    str
-        Path of the OME-Zarr image written.
+    brain, model, layout
+        What to generate, and how.
+    batches
+        Evaluates the network; default: one of its own.
+    report, preview
+        Callbacks, as for :func:`simulate`.
+    total
+        Evaluations of the whole run, for the progress; default: of the layout.
     """
-    if name in brain.simulations and not overwrite:
-        raise UserError(
-            f"The brain has a simulation named '{name}' already; "
-            "choose another name or allow overwriting."
+
+    def __init__(
+        self,
+        brain: BrainStore,
+        model: TeraMind,
+        layout: Layout,
+        batches: Batches | None = None,
+        report: Report | None = None,
+        preview: Preview | None = None,
+        total: int | None = None,
+    ) -> None:
+        self.brain, self.model, self.layout = brain, model, layout
+        self.panel = gene_panel(brain, model)
+        self.batches = batches or Batches(layout.settings.batch)
+        self.steps = plan_steps(layout.request.sampler, layout.request.steps)
+        self._report, self._preview = report, preview
+        self._total = layout.evaluations(brain) if total is None else total
+        self._done = 0
+        y0, y1, x0, x1 = layout.request.roi
+        z0, z1 = layout.request.slices
+        shape = (model.config.stains, z1 - z0, y1 - y0, x1 - x0)
+        self._shown = np.full(shape, -1, np.float32) if preview is not None else None
+
+    def rows(self, first: int, target: PatchBox) -> Iterator[tuple[int, Tensor]]:
+        """Yield (patch row, finished rows in [-1, 1]) of a part of the region, for one group."""
+        before = self._done
+        words = self._words(first)
+
+        def progress(done: int) -> None:
+            self._done = before + done
+            if self._report is not None:
+                self._report(words, self._done, self._total)
+
+        def show(step: int, _x: Tensor, x0: Tensor) -> None:
+            self._show(step, x0, target.top, target.left, first)
+
+        request = self.layout.request
+        run = Wavefront(
+            self.model,
+            target,
+            self.layout.area,
+            self.steps,
+            gene_reader(self.brain, self.model, self.panel, first),
+            noise_reader(self.brain, self.model, request.noise, request.seed, first),
+            self.layout.settings,
+            self.layout.active(self.brain, first),
+            self.batches,
+            on_step=show if self._preview is not None else None,
+            on_progress=progress,
         )
-    plan = plan_roi(brain, model, roi, slices, steps, sampler, halo)
-    image = simulate(brain, model, roi, slices, seed, steps, sampler, halo, noise, report, preview)
-    provenance = {
-        "job": dict(job or {}),
-        "roi_px": list(plan.roi),
-        "slices": list(plan.slices),
-        "seed": seed,
-        "steps": steps,
-        "sampler": sampler,
-        "halo": halo,
-        "noise": noise,
-        "checkpoint_sha256": model.sha256,
-        "model": model.config.to_dict(),
-        "genes_matched": "by name" if model.gene_names else "by position",
-        **computation(model),
-        "cut": asdict(plan.settings),
-    }
-    return brain.write_simulation(
-        name,
-        roi=plan.roi,
-        slices=plan.slices,
-        image=image,
-        provenance=provenance,
-        overwrite=overwrite,
-    )
+        for row, rows in run.bands():
+            self._show(request.steps - 1, rows, row, target.left, first)
+            yield row, rows
 
+    def _words(self, first: int) -> str:
+        inside = self.layout.wanted(first)
+        if len(inside) == 1:
+            return f"Generating slice {inside.start}"
+        return f"Generating slices {inside.start} to {inside.stop - 1}"
 
-def computation(model: TeraMind) -> dict[str, Any]:
-    """Return what bit-equality of results depends on besides the job (DESIGN 4.9)."""
-    from napari_teramind import __version__
-
-    device = model.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    return {
-        "versions": {
-            "napari-teramind": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "device": f"{device.type}: {name or platform.machine()}",
-        "precision": str(model.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def gene_panel(brain: BrainStore, model: TeraMind) -> tuple[str, ...]:
-    """Return the brain's genes in the order of the network's panel.
-
-    Raises
-    ------
-    UserError
-        If the brain lacks a gene of the panel, or if weights without a panel cannot be matched.
-    """
-    if model.gene_names is not None:
-        missing = [gene for gene in model.gene_names if gene not in set(brain.gene_names)]
-        if missing:
-            listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-            raise UserError(
-                f"The brain lacks {len(missing)} of the checkpoint's {model.config.genes} genes "
-                f"({listed}); choose a checkpoint trained on this panel."
-            )
-        return model.gene_names
-    if len(brain.gene_names) != model.config.genes:
-        raise UserError(
-            f"The checkpoint names no genes and takes {model.config.genes}, but the brain has "
-            f"{len(brain.gene_names)}; give the checkpoint's gene list."
-        )
-    warnings.warn(
-        "The checkpoint names no genes; the brain's genes are taken in their order.", stacklevel=3
-    )
-    return tuple(brain.gene_names)
+    def _show(self, step: int, x: Tensor, row: int, column: int, first: int) -> None:
+        if self._preview is None or self._shown is None:
+            return
+        paste(self._shown, x, self.layout, row, column, first)
+        self._preview(step, self._shown)
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -242,60 +165,29 @@ def to_uint8(x: Tensor) -> Tensor:
     return ((x + 1) * 127.5).clamp(0, 255).to(torch.uint8)
 
 
-def _paste(
-    out: np.ndarray, rows: Tensor, plan: RoiPlan, row: int, patch: int, inside: range
-) -> None:
-    """Copy finished patch rows, from patch row ``row`` on, into the region's array."""
-    (y0, y1, x0, x1), z0 = plan.roi, plan.slices[0]
-    first = plan.groups[(inside.start - plan.groups[0]) // rows.shape[1]]
-    top, left = row * patch, plan.target.left * patch
+def paste(out: np.ndarray, rows: Tensor, layout: Layout, row: int, column: int, first: int) -> None:
+    """Copy finished patches into the region's array.
+
+    Parameters
+    ----------
+    out
+        (stains, z, y, x) of the region.
+    rows
+        (stains, M, ., .) of the group that begins at slice ``first``; its corner is patch
+        (``row``, ``column``).
+    """
+    (y0, y1, x0, x1), z0 = layout.request.roi, layout.request.slices[0]
+    inside = layout.wanted(first)
+    top, left = row * layout.patch, column * layout.patch
     ys = slice(max(y0, top), min(y1, top + rows.shape[2]))
-    if ys.stop <= ys.start:
+    xs = slice(max(x0, left), min(x1, left + rows.shape[3]))
+    if ys.stop <= ys.start or xs.stop <= xs.start:
         return
     part = rows[
         :,
         inside.start - first : inside.stop - first,
         ys.start - top : ys.stop - top,
-        x0 - left : x1 - left,
+        xs.start - left : xs.stop - left,
     ]
-    out[:, inside.start - z0 : inside.stop - z0, ys.start - y0 : ys.stop - y0] = part.cpu().numpy()
-
-
-def _gene_reader(
-    brain: BrainStore, model: TeraMind, panel: tuple[str, ...], first: int
-) -> Callable[[PatchBox], Tensor]:
-    """Return a reader of a slice group's counts, eight patch rows of the store at a time."""
-    c = model.config
-    b = c.bins
-    slices = (first - c.gene_margin, first - c.gene_margin + c.gene_slices)
-    at_once = 8
-
-    @lru_cache(maxsize=2)
-    def rows(block: int, left: int, right: int) -> Tensor:
-        y0 = block * at_once * b - b // 2
-        bins = (y0, y0 + at_once * b, left * b - b // 2, right * b - b // 2)
-        return torch.from_numpy(brain.read_genes(bins, slices, panel))
-
-    def read(box: PatchBox) -> Tensor:
-        parts = []
-        for row in range(box.top, box.bottom):
-            block, offset = divmod(row, at_once)
-            strip = rows(block, box.left, box.right)
-            parts.append(strip[:, :, offset * b : (offset + 1) * b])
-        return torch.cat(parts, dim=2)
-
-    return read
-
-
-def _noise_reader(
-    brain: BrainStore, model: TeraMind, kind: str, seed: int, first: int
-) -> Callable[[PatchBox], Tensor]:
-    """Return a reader of a slice group's noise."""
-    c = model.config
-
-    def read(box: PatchBox) -> Tensor:
-        slices = range(first, first + c.image_slices)
-        pixels = box.pixels(c.patch)
-        return torch.from_numpy(noise_field(kind, seed, c.stains, slices, pixels, brain.shape[0]))
-
-    return read
+    z = slice(inside.start - z0, inside.stop - z0)
+    out[:, z, ys.start - y0 : ys.stop - y0, xs.start - x0 : xs.stop - x0] = part.cpu().numpy()

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from napari_teramind.diffusion.samplers import Step, ddim_step
-from napari_teramind.model.collage import collage, cut, join
+from napari_teramind.diffusion.samplers import Step, take_step
+from napari_teramind.model.collage import cut
 from napari_teramind.model.network import Encoded, TeraMind
-from napari_teramind.simulate.region import PatchBox, step_windows
-
-OUTSIDE = -1.0
-"""Image state beyond the generated area."""
+from napari_teramind.simulate.batches import Batches
+from napari_teramind.simulate.pools import PatchPool, Place
+from napari_teramind.simulate.region import OUTSIDE, PatchBox, Settings, step_windows
 
 GeneReader = Callable[[PatchBox], Tensor]
 """Counts (genes, S, rows p/16, columns p/16) of a box of *shifted* patches: row r of that grid
@@ -27,26 +27,6 @@ starts at pixel r p - p/2."""
 
 NoiseReader = Callable[[PatchBox], Tensor]
 """Noise (stains, M, rows p, columns p) of a box of patches."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the field is cut; none of it changes the result beyond rounding.
-
-    Attributes
-    ----------
-    band
-        Patch rows advanced at a time; None for all.
-    block
-        Patch columns encoded at a time.
-    batch
-        Patches in one evaluation of encoder or decoder; the last batch is padded to it, so that
-        every evaluation has one shape.
-    """
-
-    band: int | None = None
-    block: int = 4
-    batch: int = 16
 
 
 @dataclass
@@ -67,6 +47,11 @@ class Wavefront:
         Readers.
     settings
         How the work is cut.
+    active
+        (rows, columns) bool over ``area``: patches that are computed. The others have the state -1
+        throughout, as everything beyond the area has. None: all are.
+    batches
+        Evaluates the network; shared by runs that shall halve together. None: one of its own.
     on_step
         Called as ``on_step(s, x_t, x0)`` with the state over ``target`` after every step, if the
         band is all rows.
@@ -81,6 +66,8 @@ class Wavefront:
     genes: GeneReader
     noise: NoiseReader
     settings: Settings = field(default_factory=Settings)
+    active: np.ndarray | None = None
+    batches: Batches | None = None
     on_step: Callable[[int, Tensor, Tensor], None] | None = None
     on_progress: Callable[[int], None] | None = None
 
@@ -88,18 +75,20 @@ class Wavefront:
         self.p = self.model.config.patch
         self.windows = step_windows(self.target, self.area, len(self.steps))
         self.margin = self.windows[0].grown(1, self.area)
+        self.evaluate = self.batches or Batches(self.settings.batch)
         self.done = [window.top for window in self.windows]
         self.edges: dict[int, Tensor] = {}
-        self.features: dict[int, list[Tensor]] = {}
+        self.features = PatchPool()
+        self.evaluated = 0
         self.top = self.margin.top
         self.state = self._noise_rows(self.top, self.top)
-        self.x0: Tensor | None = None
-        self.evaluated = 0
+        keep_x0 = self.on_step is not None or any(s.needs_previous_x0 for s in self.steps)
+        self.x0 = self.state.clone() if keep_x0 else None
 
     @property
     def evaluations(self) -> int:
         """Collage patches that the whole run evaluates, over all steps."""
-        return sum(window.area for window in self.windows)
+        return sum(int(self._mask(window).sum()) for window in self.windows)
 
     @torch.inference_mode()
     def run(self) -> Tensor:
@@ -124,10 +113,16 @@ class Wavefront:
                 if end > self.done[s]:
                     self._advance(s, self.done[s], end)
                     self.done[s] = end
-                if plain and self.on_step is not None:
-                    x0 = self.state if self.x0 is None else self.x0
-                    self.on_step(s, self._crop(self.state), self._crop(x0))
+                if plain and self.on_step is not None and self.x0 is not None:
+                    self.on_step(s, self._crop(self.state), self._crop(self.x0))
             yield from self._retire()
+
+    def _mask(self, box: PatchBox) -> np.ndarray:
+        """Tell which patches of a box inside the area are computed."""
+        if self.active is None:
+            return np.ones((box.rows, box.columns), bool)
+        top, left = box.top - self.area.top, box.left - self.area.left
+        return self.active[top : top + box.rows, left : left + box.columns]
 
     def _crop(self, x: Tensor) -> Tensor:
         """Return the target's part of a buffer that holds all its rows."""
@@ -137,15 +132,28 @@ class Wavefront:
         return x[:, :, rows, columns]
 
     def _noise_rows(self, top: int, bottom: int) -> Tensor:
-        """Noise of whole buffer rows, float32 on the model's device."""
-        m = self.margin
-        return self.noise(PatchBox(top, bottom, m.left, m.right)).to(self.model.device)
+        """Noise of whole buffer rows, float32 on the model's device; -1 where nothing is done."""
+        box = PatchBox(top, bottom, self.margin.left, self.margin.right)
+        mask = self._mask(box)
+        c = self.model.config
+        if mask.size and not mask.any():
+            shape = (c.stains, c.image_slices, box.rows * self.p, box.columns * self.p)
+            return torch.full(shape, OUTSIDE, device=self.model.device)
+        noise = self.noise(box).to(self.model.device)
+        if not mask.all():
+            idle = torch.from_numpy(~mask).to(noise.device)
+            pixels = idle.repeat_interleave(self.p, 0).repeat_interleave(self.p, 1)
+            noise = noise.masked_fill(pixels, OUTSIDE)
+        return noise
 
     def _extend(self, bottom: int) -> None:
-        """Append fresh noise so that the buffer reaches down to patch row ``bottom``."""
+        """Append fresh noise so that the buffers reach down to patch row ``bottom``."""
         here = self.top + self.state.shape[2] // self.p
         if bottom > here:
-            self.state = torch.cat([self.state, self._noise_rows(here, bottom)], dim=2)
+            fresh = self._noise_rows(here, bottom)
+            self.state = torch.cat([self.state, fresh], dim=2)
+            if self.x0 is not None:
+                self.x0 = torch.cat([self.x0, fresh], dim=2)
 
     def _retire(self) -> Iterator[tuple[int, Tensor]]:
         """Drop rows that no step will read again; yield those of the target."""
@@ -159,10 +167,12 @@ class Wavefront:
             columns = slice(left, left + self.target.columns * self.p)
             rows = slice((first - self.top) * self.p, (keep - self.top) * self.p)
             yield first, self.state[:, :, rows, columns].clone()
-        self.state = self.state[:, :, (keep - self.top) * self.p :].clone()
+        gone = (keep - self.top) * self.p
+        self.state = self.state[:, :, gone:].clone()
+        if self.x0 is not None:
+            self.x0 = self.x0[:, :, gone:].clone()
         self.top = keep
-        for row in [r for r in self.features if r < keep]:
-            del self.features[row]
+        self.features.drop_rows_above(keep)
 
     def _padded(self, s: int, top: int, bottom: int, window: PatchBox) -> Tensor:
         """Return what the encoder reads: rows top..bottom at step s and half a patch around."""
@@ -183,123 +193,126 @@ class Wavefront:
         return out
 
     def _advance(self, s: int, top: int, bottom: int) -> None:
-        """Take step s on patch rows top..bottom, in place."""
-        p, window, step = self.p, self.windows[s], self.steps[s]
+        """Take step s on patch rows top..bottom, in place.
+
+        Collage patches are taken column by column; the encoder runs just ahead of them, and what
+        it leaves of a shifted patch is kept until the last collage patch that needs it.
+        """
+        p, window = self.p, self.windows[s]
         x = self._padded(s, top, bottom, window)
-        half = p // 2
         end = (bottom - self.top) * p
         # The next band of this step needs this row's values as they are now.
-        self.edges[s] = self.state[:, :, end - half : end].clone()
-        inner = x[:, :, half:-half, half:-half]
-        noise = self._predict(x, top, bottom, window, step)
-        updated, x0 = ddim_step(inner, noise, step)
-        rows = slice((top - self.top) * p, end)
-        left = (window.left - self.margin.left) * p
-        columns = slice(left, left + window.columns * p)
-        self.state[:, :, rows, columns] = updated
-        if self.on_step is not None:
-            if self.x0 is None or self.x0.shape != self.state.shape:
-                self.x0 = self.state.clone()
-            self.x0[:, :, rows, columns] = x0
+        self.edges[s] = self.state[:, :, end - p // 2 : end].clone()
+        todo = self._todo(top, bottom, window)
+        shifted = _shifted(todo)
+        self._read_features(shifted)
+        time = self.model.time_embedding(torch.tensor([self.steps[s].t], device=x.device))
+        strip = _Strip(x, top, window.left, time)
+        encoded, upcoming = PatchPool(), 0
+        for start in range(0, len(todo), self.settings.batch):
+            batch = todo[start : start + self.settings.batch]
+            encoded.drop_columns_before(batch[0][1])
+            row, column = batch[-1]
+            while upcoming < len(shifted) and _order(shifted[upcoming]) <= (column + 1, row + 1):
+                ahead = shifted[upcoming : upcoming + self.settings.batch]
+                encoded.put(ahead, self._encode(strip, ahead))
+                upcoming += len(ahead)
+            self._update(s, strip, batch, encoded)
 
-    def _predict(self, x: Tensor, top: int, bottom: int, window: PatchBox, step: Step) -> Tensor:
-        """Noise over rows top..bottom of a window, block of columns by block.
+    def _todo(self, top: int, bottom: int, window: PatchBox) -> list[Place]:
+        """Collage patches to compute, column by column."""
+        mask = self._mask(PatchBox(top, bottom, window.left, window.right))
+        columns, rows = np.nonzero(mask.T)
+        return list(zip((top + rows).tolist(), (window.left + columns).tolist(), strict=True))
 
-        The encoder's last column of a block is kept for the next, so that no patch of a band is
-        encoded twice.
-        """
-        p = self.p
-        rows = bottom - top
-        time = self.model.time_embedding(torch.tensor([step.t], device=x.device))
-        t = torch.tensor(step.t, device=x.device)
-        images = x.permute(2, 3, 1, 0)[None]
-        cached = self._features(top, bottom, window)
-        last: Encoded | None = None
-        outputs = []
-        for left in range(window.left, window.right, self.settings.block):
-            right = min(left + self.settings.block, window.right)
-            start = left if last is None else left + 1
-            strip = images[:, :, (start - window.left) * p : (right + 1 - window.left) * p]
-            part = slice(start - window.left, right + 1 - window.left)
-            features = [torch.cat([f[part] for f in level]) for level in zip(*cached, strict=True)]
-            encoded = self._encode(cut(strip, p), features, time)
-            width = right + 1 - start
-            if last is not None:
-                encoded = _beside(last, encoded, rows + 1, width)
-                width += 1
-            last = encoded.map(lambda part, w=width: _last_column(part, w))
-            patches = encoded.map(lambda part, w=width: collage(part, rows + 1, w))
-            out = join(self._decode(patches, time), rows, width - 1)[0].permute(3, 2, 0, 1)
-            columns = slice((left - window.left) * p, (right - window.left) * p)
-            half = p // 2
-            inner = x[:, :, half:-half, half:-half][..., columns]
-            outputs.append(self.model.to_noise(out, inner, t))
-            self.evaluated += rows * (right - left)
-            if self.on_progress is not None:
-                self.on_progress(self.evaluated)
-        return torch.cat(outputs, dim=3)
-
-    def _features(self, top: int, bottom: int, window: PatchBox) -> list[list[Tensor]]:
-        """Gene features of shifted rows top..bottom (both included), for a window's columns."""
-        widest = self.windows[0]
-        missing = [row for row in range(top, bottom + 1) if row not in self.features]
-        for row in missing:
-            box = PatchBox(row, row + 1, widest.left, widest.right + 1)
+    def _read_features(self, shifted: Sequence[Place]) -> None:
+        """Compute gene features of the shifted patches that have none yet, row by row."""
+        b = self.model.config.bins
+        missing: dict[int, list[int]] = {}
+        for row, column in shifted:
+            if (row, column) not in self.features:
+                missing.setdefault(row, []).append(column)
+        for row, columns in missing.items():
+            box = PatchBox(row, row + 1, min(columns), max(columns) + 1)
             counts = self.genes(box).to(self.model.device)
-            b = self.model.config.bins
             patches = cut(counts.permute(2, 3, 0, 1)[None], b).permute(0, 3, 4, 1, 2)
-            self.features[row] = self._batched(self.model.gene_features, [patches])
-        columns = slice(window.left - widest.left, window.right + 1 - widest.left)
-        return [[f[columns] for f in self.features[row]] for row in range(top, bottom + 1)]
+            index = torch.tensor([c - box.left for c in columns], device=patches.device)
+            features = self.evaluate(self.model.gene_features, [patches[index]])
+            self.features.put([(row, column) for column in columns], features)
 
-    def _encode(self, patches: Tensor, features: list[Tensor], time: Tensor) -> Encoded:
+    def _encode(self, strip: _Strip, places: Sequence[Place]) -> list[Tensor]:
+        """Run encoder and middle on shifted patches."""
+
         def encode(x: Tensor, *levels: Tensor) -> list[Tensor]:
-            out = self.model.encode(x, levels, time)
+            out = self.model.encode(x, levels, strip.time)
             return [out.middle, *out.skips]
 
-        middle, *skips = self._batched(encode, [patches, *features])
-        return Encoded(middle, skips, features)
+        images = strip.cut(places, self.p)
+        return self.evaluate(encode, [images, *self.features.take(places)])
 
-    def _decode(self, encoded: Encoded, time: Tensor) -> Tensor:
-        count = len(encoded.skips)
+    def _update(self, s: int, strip: _Strip, places: Sequence[Place], encoded: PatchPool) -> None:
+        """Run the decoder on collage patches, take step s there, and write the new state."""
+        p, half, step = self.p, self.p // 2, self.steps[s]
+        skips = len(encoded.parts) - 1
 
         def decode(middle: Tensor, *rest: Tensor) -> list[Tensor]:
-            parts = Encoded(middle, list(rest[:count]), list(rest[count:]))
-            return [self.model.decode(parts, time)]
+            parts = Encoded(middle, list(rest[:skips]), list(rest[skips:]))
+            return [self.model.decode(parts, strip.time)]
 
-        return self._batched(decode, [encoded.middle, *encoded.skips, *encoded.features])[0]
-
-    def _batched(
-        self, function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]
-    ) -> list[Tensor]:
-        """Call a function of batches in micro-batches of one shape, the last one padded."""
-        batch, count = self.settings.batch, inputs[0].shape[0]
-        outputs = []
-        for start in range(0, count, batch):
-            parts = [value[start : start + batch] for value in inputs]
-            short = batch - parts[0].shape[0]
-            if short:
-                parts = [torch.cat([v, v.new_zeros(short, *v.shape[1:])]) for v in parts]
-            outputs.append([v[: batch - short] for v in function(*parts)])
-        return [torch.cat(level) for level in zip(*outputs, strict=True)]
-
-
-def _beside(left: Encoded, right: Encoded, rows: int, columns: int) -> Encoded:
-    """Put one encoded column to the left of a block of encoded columns."""
-
-    def beside(a: Tensor, b: Tensor) -> Tensor:
-        grid = torch.cat(
-            [a.view(rows, 1, *a.shape[1:]), b.view(rows, columns, *b.shape[1:])], dim=1
-        )
-        return grid.flatten(0, 1)
-
-    return Encoded(
-        beside(left.middle, right.middle),
-        [beside(a, b) for a, b in zip(left.skips, right.skips, strict=True)],
-        [beside(a, b) for a, b in zip(left.features, right.features, strict=True)],
-    )
+        (out,) = self.evaluate(decode, [*encoded.collage(places), *self.features.collage(places)])
+        x = strip.cut(places, p, half)
+        t = torch.tensor(step.t, device=x.device)
+        at = [((r - self.top) * p, (c - self.margin.left) * p) for r, c in places]
+        before = None
+        if step.needs_previous_x0 and self.x0 is not None:
+            before = torch.stack([self.x0[:, :, y : y + p, x : x + p] for y, x in at])
+            before = before.permute(0, 3, 4, 2, 1)
+        updated, x0 = take_step(x, self.model.to_noise(out, x, t), step, before)
+        for k, (top, left) in enumerate(at):
+            ys, xs = slice(top, top + p), slice(left, left + p)
+            self.state[:, :, ys, xs] = updated[k].permute(3, 2, 0, 1)
+            if self.x0 is not None:
+                self.x0[:, :, ys, xs] = x0[k].permute(3, 2, 0, 1)
+        self.evaluated += len(places)
+        if self.on_progress is not None:
+            self.on_progress(self.evaluated)
 
 
-def _last_column(part: Tensor, columns: int) -> Tensor:
-    """Return the last column of a row-major grid of patches."""
-    return part.view(-1, columns, *part.shape[1:])[:, -1]
+@dataclass(frozen=True)
+class _Strip:
+    """Rows of a step as they were before it, half a patch wider on every side.
+
+    Attributes
+    ----------
+    x
+        (stains, M, rows p + p, columns p + p).
+    top, left
+        Shifted patch at the strip's corner.
+    time
+        Embedding of the step's time.
+    """
+
+    x: Tensor
+    top: int
+    left: int
+    time: Tensor
+
+    def cut(self, places: Sequence[Place], p: int, offset: int = 0) -> Tensor:
+        """Cut out patches (B, p, p, M, stains): shifted ones, or collage ones at half a patch."""
+        corners = [
+            ((row - self.top) * p + offset, (column - self.left) * p + offset)
+            for row, column in places
+        ]
+        cuts = torch.stack([self.x[:, :, y : y + p, x : x + p] for y, x in corners])
+        return cuts.permute(0, 3, 4, 2, 1).contiguous()
+
+
+def _order(place: Place) -> Place:
+    """Sort key: column by column."""
+    return place[1], place[0]
+
+
+def _shifted(collages: Sequence[Place]) -> list[Place]:
+    """Shifted patches that some collage patches are made of, column by column."""
+    places = {(r + dr, c + dc) for r, c in collages for dr in (0, 1) for dc in (0, 1)}
+    return sorted(places, key=_order)

@@ -9,6 +9,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_teramind.brain import BrainStore
 from napari_teramind.jobs import Failed, Finished, InfoSpec
+from napari_teramind.model import ModelConfig
 from napari_teramind.widgets import settings
 from napari_teramind.widgets.running import RunningJob
 
@@ -19,45 +20,35 @@ class Facts:
 
     Attributes
     ----------
-    n_genes, stains, patch
-        Sizes of the network; see `napari_teramind.model.ModelConfig`.
-    image_slices
-        Slices generated together.
+    config
+        Shape of the network.
     genes
         The panel, or None if the checkpoint does not carry it.
     """
 
-    n_genes: int
-    stains: int
-    patch: int
-    image_slices: int
+    config: ModelConfig
     genes: tuple[str, ...] | None
 
     @classmethod
     def from_info(cls, result: dict) -> Facts:
         """Read the result of an info job."""
-        config, genes = result["config"], result["genes"]
-        return cls(
-            n_genes=config["genes"],
-            stains=config["stains"],
-            patch=config["patch"],
-            image_slices=max(1, config["gene_slices"] // 2),
-            genes=None if genes is None else tuple(genes),
-        )
+        genes = result["genes"]
+        config = ModelConfig.from_dict(result["config"])
+        return cls(config, None if genes is None else tuple(genes))
 
     def misfit(self, brain: BrainStore, has_gene_list: bool) -> str:
         """Return in a sentence why the checkpoint cannot be used on a brain; "" if it can."""
-        if self.stains != len(brain.stain_names):
+        if self.config.stains != len(brain.stain_names):
             return (
-                f"This checkpoint makes {self.stains} stains, and the brain has "
+                f"This checkpoint makes {self.config.stains} stains, and the brain has "
                 f"{len(brain.stain_names)} ({', '.join(brain.stain_names)}): choose another."
             )
         if self.genes is None:
-            if has_gene_list or self.n_genes == len(brain.gene_names):
+            if has_gene_list or self.config.genes == len(brain.gene_names):
                 return ""
             return (
-                f"This checkpoint does not say which {self.n_genes} genes it needs: choose the "
-                "gene list that it was trained with."
+                f"This checkpoint does not say which {self.config.genes} genes it needs: "
+                "choose the gene list that it was trained with."
             )
         known = set(brain.gene_names)
         missing = [gene for gene in self.genes if gene not in known]
@@ -65,7 +56,7 @@ class Facts:
             return ""
         named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         return (
-            f"The brain lacks {len(missing)} of the {self.n_genes} genes of this checkpoint "
+            f"The brain lacks {len(missing)} of the {self.config.genes} genes of this checkpoint "
             f"({named}): choose another, or train one on brains with this panel."
         )
 

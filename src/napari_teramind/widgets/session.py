@@ -13,13 +13,14 @@ from qtpy.QtWidgets import QMainWindow, QWidget
 
 from napari_teramind.brain import BrainStore, open_brain
 from napari_teramind.errors import UserError
-from napari_teramind.jobs import Failed, Finished, about
+from napari_teramind.jobs import Failed, Finished
 from napari_teramind.plugin.display import follow
 from napari_teramind.plugin.layers import tag_of
 from napari_teramind.widgets import settings
 from napari_teramind.widgets.checkpoints import Checkpoints
 from napari_teramind.widgets.generation import Generation, was_cancelled
 from napari_teramind.widgets.region import Region
+from napari_teramind.words import about
 
 if TYPE_CHECKING:
     from napari import Viewer

@@ -23,7 +23,7 @@ from napari_teramind.jobs.specs.brains import (
     InfoSpec,
     PhantomSpec,
 )
-from napari_teramind.jobs.specs.simulate import SimulateSpec
+from napari_teramind.jobs.specs.simulate import ResumeSpec, SimulateSpec
 from napari_teramind.jobs.specs.train import TrainSpec
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "JobSpec",
     "Location",
     "PhantomSpec",
+    "ResumeSpec",
     "Roi",
     "SimulateSpec",
     "Slices",
@@ -56,6 +57,7 @@ JobSpec = Annotated[
     | InfoSpec
     | TrainSpec
     | SimulateSpec
+    | ResumeSpec
     | AttentionSpec
     | StructuresSpec
     | ExportSpec

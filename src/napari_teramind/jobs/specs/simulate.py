@@ -10,7 +10,11 @@ from napari_teramind.jobs.specs.base import JobPath, Location, Roi, Slices, Spec
 
 
 class SimulateSpec(Spec):
-    """Stains of an ROI are generated from its gene expression."""
+    """Stains of an ROI are generated from its gene expression.
+
+    Fields are those of :class:`napari_teramind.simulate.Request`, but that the whole brain is
+    meant where no ROI or no slices are given, and that only tissue is computed by default.
+    """
 
     verb: Literal["simulate"] = "simulate"
     brain: Location
@@ -21,10 +25,24 @@ class SimulateSpec(Spec):
     slices: Slices | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     steps: Annotated[int, Field(ge=1, le=1000)] = 15
-    sampler: Literal["ddim"] = "ddim"
+    sampler: Literal["ddim", "dpm++2m"] = "ddim"
     halo: Literal["exact"] | Annotated[int, Field(ge=0)] = "exact"
     noise: Literal["philox", "published"] = "philox"
+    where: Literal["all", "tissue"] = "tissue"
     device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    workers: Annotated[int, Field(ge=1)] = 1
     dry_run: bool = False
     preview_folder: JobPath | None = None
     overwrite: bool = False
+
+
+class ResumeSpec(Spec):
+    """A simulation that was interrupted goes on."""
+
+    verb: Literal["resume"] = "resume"
+    brain: Location
+    name: str | None = None
+    checkpoint: JobPath | None = None
+    device: str | None = None
+    workers: Annotated[int, Field(ge=1)] | None = None

@@ -20,6 +20,7 @@ VERBS = {
     "attention": ("attention", "attention"),
     "structures": ("attention", "structures"),
     "export": ("attention", "export"),
+    "resume": ("simulate", "resume"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,73 +11,197 @@ from typing import TYPE_CHECKING, Any
 from napari_teramind.errors import UserError
 from napari_teramind.jobs.events import Preview
 from napari_teramind.jobs.runner import JobContext
-from napari_teramind.jobs.specs import Roi, SimulateSpec, Slices
+from napari_teramind.jobs.specs import ResumeSpec, SimulateSpec
 from napari_teramind.jobs.verbs.common import Result, pick_device, read_panel
 
 if TYPE_CHECKING:
     import numpy as np
 
     from napari_teramind.brain import BrainStore
+    from napari_teramind.simulate import Request
+    from napari_teramind.simulate.plan import Plan
+    from napari_teramind.simulate.workers import NetworkSource
 
 
 def simulate(spec: SimulateSpec, job: JobContext) -> Result:
     """Generate the stains of a region and keep them in the brain."""
     from napari_teramind.brain import open_brain
     from napari_teramind.brain.layout import check_name
-    from napari_teramind.model import load_model
-    from napari_teramind.simulate import plan_roi, simulate_to_store
-    from napari_teramind.simulate.roi import gene_panel
+    from napari_teramind.brain.result import ResultWriter
+    from napari_teramind.simulate.readers import gene_panel
+    from napari_teramind.simulate.run import describe, simulate_to_store
+    from napari_teramind.simulate.workers import complete_with_workers
 
     brain = open_brain(spec.brain)
     name = _free_name(brain) if spec.name is None else check_name(spec.name, "simulation")
-    model = load_model(
-        spec.checkpoint, genes=read_panel(spec.genes), device=pick_device(spec.device)
-    )
+    source = _source(spec)
+    model = source.load()
     gene_panel(brain, model)  # a plan for a brain that lacks genes would mislead
-    depth, height, width = brain.shape
-    roi = spec.roi or (0, height, 0, width)
-    slices = spec.slices or (0, depth)
-    plan = plan_roi(brain, model, roi, slices, spec.steps, spec.sampler, spec.halo)
-    details = {"evaluations": plan.evaluations, "memory_bytes": plan.memory_bytes}
+    request = _request(spec, brain)
+    plan = _plan(brain, model, request)
+    details = {
+        "evaluations": plan.evaluations,
+        "memory_bytes": plan.memory_bytes,
+        "disk_bytes": plan.disk_bytes,
+        "seconds": plan.seconds,
+    }
     job.planned(plan.text, **details)
     if spec.dry_run:
         return {**details, "summary": [f"{plan.text}."]}
-    _check_memory(plan.memory_bytes if model.device.type == "cpu" else 0, roi, slices)
-    path = simulate_to_store(
-        brain,
-        model,
-        name,
-        roi,
-        slices,
+    _check_fits(plan, brain, model.device, spec.workers)
+    provenance = spec.model_dump(mode="json")
+    if spec.workers > 1:
+        described = describe(model, plan.layout, provenance)
+        writer = ResultWriter.create(
+            brain, name, request.roi, request.slices, described, spec.overwrite
+        )
+        with writer:
+            path = complete_with_workers(
+                brain, writer, plan.layout, source, spec.workers, job.report, job.warn
+            )
+    else:
+        path = simulate_to_store(
+            brain,
+            model,
+            name,
+            request,
+            report=job.report,
+            preview=_preview_writer(spec, job),
+            warn=job.warn,
+            job=provenance,
+            overwrite=spec.overwrite,
+        )
+    return {"path": path, "name": Path(path).name, "summary": [f"Generated {path}."]}
+
+
+def resume(spec: ResumeSpec, job: JobContext) -> Result:
+    """Go on with an interrupted simulation."""
+    from napari_teramind.brain import open_brain
+    from napari_teramind.brain.result import ResultWriter
+    from napari_teramind.jobs.specs import build_spec
+    from napari_teramind.simulate import Request, lay_out
+    from napari_teramind.simulate.run import complete, computation
+    from napari_teramind.simulate.workers import complete_with_workers
+
+    brain = open_brain(spec.brain)
+    name = _unfinished_name(brain, spec.name)
+    with ResultWriter.resume(brain, name) as writer:
+        changes = {
+            key: value
+            for key, value in (
+                ("checkpoint", spec.checkpoint),
+                ("device", spec.device),
+                ("workers", spec.workers),
+            )
+            if value is not None
+        }
+        fields = {**writer.provenance["job"], "brain": spec.brain, **changes}
+        began = build_spec(fields, f"The job of '{name}'")
+        if not isinstance(began, SimulateSpec):
+            raise UserError(f"The simulation '{name}' was not made by a job that can go on.")
+        source = _source(began, writer.provenance["threads"], writer.provenance["precision"])
+        model = source.load()
+        if model.sha256 != writer.provenance["checkpoint_sha256"]:
+            raise UserError(
+                f"{began.checkpoint} is not the checkpoint that '{name}' was begun with; give that "
+                "one with --checkpoint."
+            )
+        now = computation(model)
+        differs = [key for key in now if now[key] != writer.provenance[key]]
+        if differs:
+            writer.update_provenance({"resumed_with": now})
+            job.warn(
+                f"This run goes on with other {' and '.join(differs)} than it began with; the last "
+                "digit of its values may differ between its parts."
+            )
+        request = Request.from_dict(writer.provenance["request"])
+        layout = lay_out(brain, model.config, request, model.device.type)
+        ready, parts = len(writer.done), sum(1 for _ in writer.units())
+        job.planned(f"Going on with '{name}': {ready} of {parts} parts are there")
+        if began.workers > 1:
+            path = complete_with_workers(
+                brain, writer, layout, source, began.workers, job.report, job.warn
+            )
+        else:
+            path = complete(brain, model, writer, layout, job.report, None, job.warn)
+    return {"path": path, "name": name, "summary": [f"Generated {path}."]}
+
+
+def _unfinished_name(brain: BrainStore, wanted: str | None) -> str:
+    """Return which simulation to go on with: the one named, or the only one there is."""
+    if wanted is not None:
+        return wanted
+    names = brain.simulations.unfinished()
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise UserError(f"{brain.path} has no unfinished simulation; there is nothing to resume.")
+    raise UserError(
+        f"{brain.path} has several unfinished simulations ({', '.join(names)}); name one with "
+        "--name."
+    )
+
+
+def _source(
+    spec: SimulateSpec, threads: int | None = None, precision: str | None = None
+) -> NetworkSource:
+    """Say how each process gets the network, and with how many threads it computes."""
+    import torch
+
+    from napari_teramind.simulate.workers import NetworkSource
+
+    device = pick_device(spec.device)
+    if precision is None:
+        precision = spec.precision
+    if precision == "auto":
+        precision = "bfloat16" if device.startswith("cuda") else "float32"
+    if threads is None:
+        threads = max(1, torch.get_num_threads() // spec.workers)
+    return NetworkSource(str(spec.checkpoint), read_panel(spec.genes), device, precision, threads)
+
+
+def _request(spec: SimulateSpec, brain: BrainStore) -> Request:
+    from napari_teramind.simulate import Request
+
+    depth, height, width = brain.shape
+    return Request(
+        roi=spec.roi or (0, height, 0, width),
+        slices=spec.slices or (0, depth),
         seed=spec.seed,
         steps=spec.steps,
         sampler=spec.sampler,
         halo=spec.halo,
         noise=spec.noise,
-        report=job.report,
-        preview=_preview_writer(spec, job),
-        job=spec.model_dump(mode="json"),
-        overwrite=spec.overwrite,
+        where=spec.where,
     )
-    return {"path": path, "name": Path(path).name, "summary": [f"Generated {path}."]}
 
 
-def _check_memory(computing: int, roi: Roi, slices: Slices) -> None:
-    """Refuse what would not fit, rather than be killed for it after hours."""
-    import psutil
+def _plan(brain: BrainStore, model: Any, request: Request) -> Plan:
+    """Plan a run, with a short measurement on the device."""
+    from dataclasses import replace
 
-    result = 2 * (slices[1] - slices[0]) * (roi[1] - roi[0]) * (roi[3] - roi[2])
-    needed, free = computing + result, psutil.virtual_memory().available
-    if needed > free:
-        raise UserError(
-            f"This needs about {needed / 1e9:,.0f} GB of memory and {free / 1e9:,.0f} GB are free; "
-            "choose a smaller ROI or fewer slices."
-        )
+    from napari_teramind.simulate.calibrate import seconds_per_evaluation
+    from napari_teramind.simulate.plan import plan_run
+
+    itemsize = model.dtype.itemsize
+    plan = plan_run(brain, model.config, request, model.device.type, itemsize)
+    pace = seconds_per_evaluation(model, plan.layout)
+    return replace(plan, seconds=pace * plan.evaluations)
+
+
+def _check_fits(plan: Plan, brain: BrainStore, device: Any, workers: int) -> None:
+    """Refuse what would not fit, rather than fail after hours."""
+    from napari_teramind.simulate.calibrate import free_memory
+    from napari_teramind.simulate.plan import check_fits
+
+    disk = shutil.disk_usage(brain.path).free if Path(brain.path).exists() else 0
+    check_fits(plan, free_memory(device) // workers, disk)
 
 
 def _free_name(brain: BrainStore) -> str:
+    taken = {*brain.simulations, *brain.simulations.unfinished()}
     number = 1
-    while f"simulation-{number}" in brain.simulations:
+    while f"simulation-{number}" in taken:
         number += 1
     return f"simulation-{number}"
 

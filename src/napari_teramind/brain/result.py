@@ -1,0 +1,394 @@
+"""Results that grow inside a brain: shards written once, in any order, by runs that may die.
+
+A result lies at ``simulations/<name>`` from its first shard on, marked incomplete until the last.
+What a run needs to go on lies in the brain's folder ``.runs/<name>``, which goes when the result is
+complete: the ledger of finished shards with their checksums, the result that this one replaces, and
+a lock, so that two runs never write one result.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import filelock
+import numpy as np
+import zarr
+
+from napari_teramind.brain import foundation, layout, multiscale
+from napari_teramind.brain.growth import GrowingPyramid
+from napari_teramind.brain.layout import Placement
+from napari_teramind.brain.ledger import Entry, Ledger, checksum
+from napari_teramind.brain.pyramid import Unit, put_shard, tile_side, unit_region
+from napari_teramind.errors import UserError
+
+if TYPE_CHECKING:
+    from napari_teramind.brain.store import BrainStore
+
+Roi = tuple[int, int, int, int]
+Range = tuple[int, int]
+
+RUNS = ".runs"
+_REPLACED = "replaced"
+_SMALL, _SMALL_TILE = 16384, 1024
+
+
+def result_tile(height: int, width: int) -> int:
+    """Side of a result's shards: small for small results, so that they grow and resume finely."""
+    return layout.STAIN_TILE if max(height, width) > _SMALL else _SMALL_TILE
+
+
+class ResultReader:
+    """Geometry of a result, and its arrays: all that a worker process needs.
+
+    Attributes
+    ----------
+    path : Path
+        Folder of the result.
+    roi, slices : tuple of int
+        Region that it stands for, pixels and slices, half open.
+    provenance : dict
+        How it is made.
+    levels : list of zarr.Array
+        Its arrays, finest first.
+    tile : int
+        Side of a shard in px.
+    done : set
+        Shards (slice within the result, row, column) that are known to be finished.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._group = zarr.open_group(str(path), mode="r+")
+        meta = foundation.attributes(self._group)["teramind"]
+        self.provenance: dict[str, Any] = meta["provenance"]
+        self.roi: Roi = tuple(meta["roi"])
+        self.slices: Range = tuple(meta["slices"])
+        levels = multiscale.MultiscaleImage(self._group, str(path)).levels
+        self.levels = [zarr.open_array(self.path / level.basename, mode="r+") for level in levels]
+        self.tile = tile_side(self.levels[0])
+        self.done: set[Unit] = set()
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape (stains, z, y, x)."""
+        stains, z, y, x = self.levels[0].shape
+        return stains, z, y, x
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of shards."""
+        return -(-self.shape[2] // self.tile), -(-self.shape[3] // self.tile)
+
+    def units(self) -> Iterator[Unit]:
+        """All shards."""
+        rows, columns = self.grid
+        for z in range(self.shape[1]):
+            for row in range(rows):
+                for column in range(columns):
+                    yield z, row, column
+
+    def region(self, unit: Unit) -> Roi:
+        """Pixels (y0, y1, x0, x1) of a shard on the brain's grid."""
+        _, row, column = unit
+        top, left = self.roi[0] + row * self.tile, self.roi[2] + column * self.tile
+        bottom, right = min(top + self.tile, self.roi[1]), min(left + self.tile, self.roi[3])
+        return top, bottom, left, right
+
+
+class ResultWriter(ResultReader):
+    """Writes one simulation. Make it with `create` or `resume`; use it as a context manager.
+
+    Leaving the ``with`` block gives the lock back; what was written stays, and `resume` goes on
+    with it. `finish` makes the result complete.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    """
+
+    def __init__(self, path: Path, name: str, lock: filelock.BaseFileLock) -> None:
+        super().__init__(path)
+        self.name, self._lock = name, lock
+        self._growth = GrowingPyramid(self.levels)
+        self._ledger = Ledger(_run_folder(path))
+
+    @classmethod
+    def create(
+        cls,
+        brain: BrainStore,
+        name: str,
+        roi: Roi,
+        slices: Range,
+        provenance: Mapping[str, Any],
+        overwrite: bool = False,
+    ) -> ResultWriter:
+        """Begin a result.
+
+        Parameters
+        ----------
+        brain
+            The brain, on this computer.
+        name
+            Name of the result.
+        roi, slices
+            Region that will be generated.
+        provenance
+            How it is made; JSON.
+        overwrite
+            Replace a result of that name once this one is complete.
+
+        Raises
+        ------
+        UserError
+            If the name is not allowed or taken, another run writes it, or the brain is remote.
+        """
+        layout.check_name(name, "simulation")
+        brain.check_roi(roi, slices)
+        folder = _local(brain) / "simulations"
+        path = folder / name
+        zarr.open_group(brain.path, mode="r+").require_group("simulations")
+        lock = _locked(path)
+        try:
+            if path.exists():
+                if not overwrite:
+                    raise UserError(_taken(brain, name))
+                replaced = _run_folder(path) / _REPLACED
+                replaced.mkdir(exist_ok=True)
+                path.rename(replaced / uuid.uuid4().hex)
+            Ledger(_run_folder(path)).rewrite([])  # of a run that is not gone on with
+            partial = folder / f".{uuid.uuid4().hex}"
+            cls._create_empty(brain, partial, name, roi, slices, provenance)
+            partial.rename(path)
+            return cls(path, name, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @staticmethod
+    def _create_empty(
+        brain: BrainStore,
+        path: Path,
+        name: str,
+        roi: Roi,
+        slices: Range,
+        provenance: Mapping[str, Any],
+    ) -> None:
+        y0, y1, x0, x1 = roi
+        # The brain's own nominal grid, so that the result lies over its slices.
+        z_scale, z_origin = brain.stains.scale()[1], brain.stains.translation()[1]
+        placement = Placement(
+            brain.pixel_size, 1, z_scale, z_origin + slices[0] * z_scale, (y0, x0)
+        )
+        shape = (len(brain.stain_names), slices[1] - slices[0], y1 - y0, x1 - x0)
+        levels = layout.n_levels(*shape[-2:])
+        attributes = multiscale.image_attributes(name, levels, placement, brain.stains.channels)
+        attributes["teramind"] = {
+            "complete": False,
+            "roi": list(roi),
+            "slices": list(slices),
+            "provenance": dict(provenance),
+        }
+        with disk_errors(path):
+            group = zarr.create_group(str(path), zarr_format=3, attributes=attributes)
+            tile = result_tile(*shape[-2:])
+            chunk = min(layout.STAIN_CHUNK, tile)
+            multiscale.create_levels(group, shape, levels, np.uint8, chunk, tile)
+
+    @classmethod
+    def resume(cls, brain: BrainStore, name: str) -> ResultWriter:
+        """Go on with a result whose run was interrupted.
+
+        Shards in the ledger are read again and compared with their checksums; those that differ
+        count as not written.
+
+        Raises
+        ------
+        UserError
+            If there is no such result, it is complete, or another run writes it.
+        """
+        path = _local(brain) / "simulations" / layout.check_name(name, "simulation")
+        if name in brain.simulations:
+            raise UserError(f"The simulation '{name}' is complete: there is nothing to resume.")
+        if not (path / "zarr.json").exists():
+            raise UserError(
+                f"The brain has no simulation '{name}' to resume; start it with 'simulate'."
+            )
+        lock = _locked(path)
+        try:
+            writer = cls(path, name, lock)
+            kept = [entry for entry in writer._ledger.read() if writer._recover(entry)]
+            writer._ledger.rewrite(kept)
+        except BaseException:
+            lock.release()
+            raise
+        return writer
+
+    def _recover(self, entry: Entry) -> bool:
+        level = self.levels[0]
+        if entry.unit in self.done:
+            return False
+        try:
+            block = np.asarray(level[unit_region(level, entry.unit)])
+        except Exception:  # whatever a damaged shard makes a codec raise
+            return False
+        if checksum(block) != entry.crc32:
+            return False
+        self._finished(entry.unit, block)
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def write(self, unit: Unit, block: np.ndarray) -> None:
+        """Write a whole shard and record it.
+
+        Parameters
+        ----------
+        unit
+            Slice within the result, row, column.
+        block : ndarray of uint8, (stains, h, w)
+
+        Raises
+        ------
+        UserError
+            If the disk is full.
+        """
+        if unit in self.done:
+            raise ValueError(f"shard {unit} was already written")
+        with disk_errors(self.path):
+            write_shard(self.levels[0], unit, block)
+            self._ledger.append("0", unit, checksum(block))
+            self._finished(unit, block)
+
+    def adopt(self, entry: Entry) -> None:
+        """Take over a shard that another process wrote with `write_shard`.
+
+        Raises
+        ------
+        ValueError
+            If it is not what that process says it wrote.
+        """
+        level = self.levels[0]
+        block = np.asarray(level[unit_region(level, entry.unit)])
+        if checksum(block) != entry.crc32:
+            raise ValueError(f"shard {entry.unit} is not what its worker wrote")
+        with disk_errors(self.path):
+            self._ledger.append("0", entry.unit, entry.crc32)
+            self._finished(entry.unit, block)
+
+    def _finished(self, unit: Unit, block: np.ndarray) -> None:
+        self.done.add(unit)
+        self._growth.add(unit, block)
+
+    def update_provenance(self, values: Mapping[str, Any]) -> None:
+        """Add entries to the provenance."""
+        self.provenance.update(values)
+        self._set(complete=False)
+
+    def _set(self, complete: bool) -> None:
+        meta = foundation.attributes(self._group)["teramind"]
+        meta |= {"provenance": self.provenance, "complete": complete}
+        with disk_errors(self.path):
+            self._group.attrs["teramind"] = meta
+
+    def finish(self) -> str:
+        """Mark the result complete, clear away what the run needed, and return the path."""
+        missing = next((unit for unit in self.units() if unit not in self.done), None)
+        if missing is not None:
+            raise ValueError(f"shard {missing} was never written")
+        self._set(complete=True)
+        self._clear()
+        return str(self.path)
+
+    def discard(self) -> None:
+        """Remove a result that is not worth keeping, and put back the one it was to replace."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        for old in (_run_folder(self.path) / _REPLACED).glob("*"):
+            old.rename(self.path)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._lock.release()  # first, as Windows does not delete a file that is open
+        shutil.rmtree(_run_folder(self.path), ignore_errors=True)
+
+
+def write_shard(level: zarr.Array[Any], unit: Unit, block: np.ndarray) -> None:
+    """Write one whole shard of level 0: what a worker process does."""
+    region = unit_region(level, unit)
+    expected = tuple(
+        len(range(size)[index]) if isinstance(index, slice) else 1
+        for index, size in zip(region, level.shape, strict=True)
+    )
+    if block.dtype != np.uint8 or block.shape != (expected[0], *expected[2:]):
+        raise ValueError(f"block {block.shape} {block.dtype} for shard {unit} of {level.shape}")
+    put_shard(level, unit, block)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, or a full quota, into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"The disk of {path} is full; free some space, then go on with 'teramind resume'."
+        ) from error
+
+
+def _local(brain: BrainStore) -> Path:
+    if "://" in brain.path:
+        raise UserError(
+            f"{brain.path} is remote, and results are kept in the brain: copy the brain to this"
+            " computer."
+        )
+    return Path(brain.path)
+
+
+def _taken(brain: BrainStore, name: str) -> str:
+    if name in brain.simulations:
+        return (
+            f"The brain has a simulation '{name}' already; choose another name or allow "
+            "overwriting."
+        )
+    return (
+        f"The brain has an unfinished simulation '{name}'; go on with it by 'teramind resume', "
+        "choose another name or allow overwriting."
+    )
+
+
+def _run_folder(path: Path) -> Path:
+    """Folder of what the run of a result needs."""
+    return path.parent.parent / RUNS / path.name
+
+
+def _locked(path: Path) -> filelock.BaseFileLock:
+    """Take the lock of a result; the system gives it back when its holder dies."""
+    folder = _run_folder(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UserError(
+            f"Another run is writing the simulation '{path.name}'; wait for it, or choose another "
+            "name."
+        ) from None
+    return lock

@@ -1,0 +1,74 @@
+"""Which patches hold tissue: the others need no work and no storage.
+
+The rule: a patch is computed if its square, grown by `MARGIN` patches on every side, holds tissue
+(the store's mask) in any slice of its group. Every other patch has the state -1 at all steps, as
+everything beyond the brain has; so a run differs from one that computes everything only by what
+the network sees at the border of the margin, half a patch to a step. A brain without a mask is
+computed everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_teramind.simulate.region import PatchBox
+
+if TYPE_CHECKING:
+    from napari_teramind.brain import BrainStore
+
+MARGIN = 1
+"""Patches around tissue that are computed too."""
+
+_ROWS = 64
+
+
+def tissue_patches(
+    brain: BrainStore, area: PatchBox, patch: int, slices: tuple[int, int]
+) -> np.ndarray | None:
+    """Tell which patches of an area are computed, for one slice group.
+
+    Parameters
+    ----------
+    brain
+        The store.
+    area
+        Patches that a run treats as existing.
+    patch
+        Side of a patch in px.
+    slices
+        The group's slices (z0, z1); may reach beyond the stack.
+
+    Returns
+    -------
+    ndarray or None
+        (rows, columns) bool over ``area``; None if the brain has no mask.
+    """
+    if brain.tissue is None:
+        return None
+    mask = brain.tissue.levels[0]
+    factor = round(brain.tissue.scale(0)[-1] / brain.pixel_size)
+    z0, z1 = slices[0], min(slices[1], brain.shape[0])
+    side = max(1, patch // factor)
+    found = np.zeros((area.rows, area.columns), bool)
+    # One patch more on every side: tissue beyond the area makes its border's patches active, so
+    # that a part of a brain has the mask of the whole.
+    wide = PatchBox(
+        area.top - MARGIN, area.bottom + MARGIN, area.left - MARGIN, area.right + MARGIN
+    )
+    for top in range(wide.top, wide.bottom, _ROWS):
+        bottom = min(top + _ROWS, wide.bottom)
+        ys = slice(max(0, top * side), max(0, bottom * side))
+        xs = slice(max(0, wide.left * side), max(0, wide.right * side))
+        block = np.asarray(mask[z0:z1, ys, xs]).any(axis=0)
+        rows, columns = np.nonzero(block)
+        rows = (rows + ys.start) // side - area.top
+        columns = (columns + xs.start) // side - area.left
+        places = np.unique(np.stack([rows, columns], 1), axis=0)
+        for row, column in places.tolist():
+            found[
+                max(0, row - MARGIN) : max(0, row + MARGIN + 1),
+                max(0, column - MARGIN) : max(0, column + MARGIN + 1),
+            ] = True
+    return found
