@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -46,11 +47,14 @@ def run_spec(
     build: Callable[[], JobSpec], as_json: bool, log_folder: Path | None = None
 ) -> NoReturn:
     """Build a specification, run it here, and leave with its exit code."""
-    from napari_teramind.jobs.console import JsonSink, TerminalSink
+    from napari_teramind.jobs.console import JsonSink, SilentSink, TerminalSink
     from napari_teramind.jobs.events import BAD_INPUT, Failed
     from napari_teramind.jobs.runner import run_job
 
-    with JsonSink() if as_json else TerminalSink() as sink:
+    # Set for the further processes of a training run, which are this command run again.
+    helps_another = os.environ.get("LOCAL_RANK", "0") != "0"
+    told = JsonSink() if as_json else TerminalSink()
+    with SilentSink() if helps_another else told as sink:
         try:
             spec = build()
         except UserError as error:

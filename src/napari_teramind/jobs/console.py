@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from napari_teramind.jobs.events import Event, Failed, Finished, Planned, Progress, Warned
+from napari_teramind.jobs.events import Event, Failed, Finished, Pictured, Planned, Progress, Warned
 
 
 class Sink(Protocol):
@@ -59,6 +59,27 @@ class JsonSink:
         sys.stdout = self._out
 
 
+class SilentSink:
+    """Nothing: for processes that help another one, which does the talking."""
+
+    def emit(self, event: Event) -> None:
+        """Show a failure on standard error, as that may be why the other one stopped."""
+        if isinstance(event, Failed):
+            print(event.message, file=sys.stderr)
+
+    def __enter__(self) -> Self:
+        sys.stdout = sys.stderr
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        sys.stdout = sys.__stdout__ or sys.stderr
+
+
 class TerminalSink:
     """Results on standard output; plans, a progress bar, warnings and errors on standard error.
 
@@ -87,6 +108,8 @@ class TerminalSink:
                 self._say(event.text)
             case Progress():
                 self._progress(event)
+            case Pictured():
+                self._say(f"Step {event.step}: real and generated in {event.path}")
             case Warned():
                 self._say(f"Warning: {event.message}", "yellow")
             case Failed():

@@ -100,8 +100,8 @@ def run_job(spec: JobSpec, emit: Emit, log_folder: Path | None = None) -> int:
             result = execute(spec, JobContext(emit))
     except UserError as error:
         failed = Failed(message=str(error), exit_code=BAD_INPUT)
-    except KeyboardInterrupt:
-        failed = Failed(message=CANCELLED_MESSAGE, exit_code=CANCELLED)
+    except KeyboardInterrupt as stopped:  # a verb may say what is left of its work
+        failed = Failed(message=str(stopped) or CANCELLED_MESSAGE, exit_code=CANCELLED)
     except BrokenPipeError:
         raise  # whoever listened is gone: there is no one to tell
     except Exception as error:

@@ -73,6 +73,7 @@ class TrainConfig:
         Seconds between two savings of the run, and how many checkpoints of single steps to keep.
     validate_every, validation_crops
         Steps between two measurements of the loss on held-out crops (0: never), and their number.
+        The first are made after an eighth, a quarter and half as many.
     sample_every, sample_px, sample_steps
         Steps between two generated pictures (0: never), their side, and their diffusion steps.
     workers

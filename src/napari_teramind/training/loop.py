@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,6 +108,7 @@ def fit(
     resume: bool = False,
     validation: Sequence[BrainStore] = (),
     show: Callable[[Moment], None] | None = None,
+    job: Mapping[str, Any] | None = None,
 ) -> FitResult:
     """Train a network on brain stores.
 
@@ -133,6 +134,8 @@ def fit(
         Stores to validate on; never trained on.
     show
         Called with numbers and pictures as they come.
+    job
+        Specification of the job that this is, for the provenance.
 
     Returns
     -------
@@ -159,6 +162,7 @@ def fit(
         "brains": [brain.path for brain in brains],
         "validation": [brain.path for brain in validation],
         "versions": _versions(),
+        "job": dict(job or {}),
     }
     team = Team(device, config.processes)
     folder = RunFolder.claim(run_dir, header, resume) if is_first() else None
@@ -346,7 +350,9 @@ def _measure(run: Run, setting: _Setting) -> bool:
 
 
 def _is_due(step: int, every: int, last: bool) -> bool:
-    return every > 0 and (last or step % every == 0)
+    """Every so many steps and at the end; sooner at first, when there is most to see."""
+    young = every >= 8 and step in (every // 8, every // 4, every // 2)
+    return every > 0 and (last or young or step % every == 0)
 
 
 def _versions() -> dict[str, str]:
