@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks.published.network import PublishedNetwork, patches
-from benchmarks.published.schedule import PublishedSchedule, abar, to_uint8
+from published.network import PublishedNetwork, patches
+from published.schedule import PublishedSchedule, abar, to_uint8
 from safetensors.torch import load_file
 from tests.conftest import PARITY
 

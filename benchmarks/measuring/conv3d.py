@@ -1,0 +1,73 @@
+"""Networks for the steps between the published one and ours, in the shape our engine takes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from published.network import PublishedNetwork, upsample
+from torch import Tensor
+
+from napari_teramind.model import ModelConfig, TeraMind, layers
+from napari_teramind.model.network import Encoded
+
+
+class Conv3dTeraMind(TeraMind):
+    """The published network behind the interface of ours.
+
+    Takes and gives (B, y, x, M, C); inside, everything is (B, C, M, y, x) and contiguous.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.published = PublishedNetwork(config)
+
+    def gene_features(self, patches: Tensor) -> list[Tensor]:
+        """Return f0..f3 before their upsampling, as ours keeps them."""
+        features = self.published.gene_features(patches)
+        return [_ours(f[..., ::2, ::2]) for f in features]
+
+    def time_embedding(self, t: Tensor) -> Tensor:
+        """Return the time embedding; the published blocks apply SiLU themselves."""
+        return self.published.time_embed(t)
+
+    def encode(self, patches: Tensor, features, time: Tensor) -> Encoded:  # type: ignore[no-untyped-def]
+        """Run encoder and middle."""
+        levels = [upsample(_theirs(f)) for f in features]
+        time = time.expand(patches.shape[0], -1)
+        middle, skips = self.published.encode(_theirs(patches), levels, time)
+        return Encoded(_ours(middle), [_ours(skip) for skip in skips], list(features))
+
+    def decode(self, encoded: Encoded, time: Tensor) -> Tensor:
+        """Run the decoder."""
+        levels = [upsample(_theirs(f)) for f in encoded.features]
+        skips = [_theirs(skip) for skip in encoded.skips]
+        time = time.expand(encoded.middle.shape[0], -1)
+        return _ours(self.published.decode(_theirs(encoded.middle), skips, levels, time))
+
+
+def _theirs(x: Tensor) -> Tensor:
+    return x.permute(0, 4, 3, 1, 2).contiguous()
+
+
+def _ours(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 4, 2, 1).contiguous()
+
+
+def unfuse_norms() -> None:
+    """Make this package's norms of ``pow``, ``mean`` and ``rsqrt``, in this process."""
+
+    def forward(self: layers.RMSNorm, x: Tensor) -> Tensor:
+        h = x.float()
+        h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6)
+        return h.to(x.dtype) * self.weight
+
+    layers.RMSNorm.forward = forward  # type: ignore[method-assign]
+
+
+def unfuse_attention() -> None:
+    """Make attention of two products and a softmax, in this process."""
+
+    def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        return torch.softmax(scale * (q @ k.transpose(-1, -2)).float(), dim=-1).to(v.dtype) @ v
+
+    F.scaled_dot_product_attention = attention
