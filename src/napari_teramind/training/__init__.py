@@ -10,25 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_teramind.training.config import TrainConfig
-    from napari_teramind.training.estimate import Estimate, estimate
     from napari_teramind.training.loop import FitResult, fit
     from napari_teramind.training.presets import PRESETS, Preset
+    from napari_teramind.training.timing import Estimate, estimate
 
 __all__ = ["PRESETS", "Estimate", "FitResult", "Preset", "TrainConfig", "estimate", "fit"]
 
 _HOME = {
     "PRESETS": "presets",
-    "Estimate": "estimate",
+    "Estimate": "timing",
     "FitResult": "loop",
     "Preset": "presets",
     "TrainConfig": "config",
+    "estimate": "timing",
     "fit": "loop",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "estimate":  # the module of that name would hide the function once it is imported
-        return import_module(f"{__name__}.estimate").estimate
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
