@@ -17,6 +17,9 @@ from napari_teramind.brain import BrainStore
 from napari_teramind.cli import run
 from napari_teramind.model import TeraMind, save_model
 
+ASK = ["attention", "BRAIN", "--checkpoint", "NET", "--pair"]
+ALL = ["structures", "BRAIN", "--all-pairs", "--checkpoint", "NET"]
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tiny_network: TeraMind, tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -136,20 +139,20 @@ def test_brains_are_compared(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["attention", "BRAIN", "--checkpoint", "NET", "--pair", "Nope,Th"], "lacks 'Nope'"),
-        (["attention", "BRAIN", "--checkpoint", "NET", "--pair", "Slc17a7,Th"], "lacks 'Slc17a7'"),
-        (["attention", "BRAIN", "--checkpoint", "NET", "--pair", "Th,Th"], "one gene twice"),
-        (["attention", "BRAIN", "--checkpoint", "NET", "--pair", "Th"], "no pair of genes"),
-        (["attention", "BRAIN", "--checkpoint", "NET", "--pair", "DOPA", "--roi", "9,9,0,9"], "9-9"),
-        (["attention", "BRAIN", "--checkpoint", "NET", "--pair", "DOPA", "--structure", "SNc"], "'SNc'"),
-        (["attention", "BRAIN", "--checkpoint", "NET", "--pair", "DOPA", "--structure", "TH", "--roi", "0,9,0,9"], "No bin"),
-        (["attention", "BRAIN", "--checkpoint", "NET", "--pair", "DOPA", "--name", "Nr4a2-Th"], "already"),
-        (["attention", "BRAIN", "--checkpoint", "NET", "--pair", "DOPA", "--map", "x"], "'maps'"),
-        (["attention", "BRAIN", "--checkpoint", "none.safetensors", "--pair", "DOPA"], "no checkpoint"),
+        ([*ASK, "Nope,Th"], "lacks 'Nope'"),
+        ([*ASK, "Slc17a7,Th"], "lacks 'Slc17a7'"),
+        ([*ASK, "Th,Th"], "one gene twice"),
+        ([*ASK, "Th"], "no pair of genes"),
+        ([*ASK, "DOPA", "--roi", "9,9,0,9"], "9-9"),
+        ([*ASK, "DOPA", "--structure", "SNc"], "'SNc'"),
+        ([*ASK, "DOPA", "--structure", "TH", "--roi", "0,9,0,9"], "No bin"),
+        ([*ASK, "DOPA", "--name", "Nr4a2-Th"], "already"),
+        ([*ASK, "DOPA", "--map", "x"], "'maps'"),
+        ([*ASK, "DOPA", "--checkpoint", "none.safetensors"], "no checkpoint"),
         (["structures", "BRAIN", "--result", "x"], "no attention result 'x'"),
         (["structures", "BRAIN", "--pair", "Gad1,Th"], "no attention of Gad1-Th"),
         (["structures", "BRAIN", "--all-pairs"], "--checkpoint"),
-        (["structures", "BRAIN", "--all-pairs", "--checkpoint", "NET", "--structure", "SNc"], "'SNc'"),
+        ([*ALL, "--structure", "SNc"], "'SNc'"),
         (["structures", "BRAIN", "--atlas", "nowhere.tif"], "--transforms"),
         (["structures", "BRAIN", "-o", "table.xls"], "no form"),
     ],

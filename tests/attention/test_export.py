@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -37,13 +36,13 @@ UM = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 @pytest.fixture(scope="module")
 def brain(
     tiny_brain: BrainStore, tiny_network: TeraMind, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[BrainStore]:
+) -> BrainStore:
     """A brain with a result that begins at slice 1, bin (1, 2)."""
     folder = tmp_path_factory.mktemp("export") / "brain.zarr"
     shutil.copytree(tiny_brain.path, folder)
     brain = tm.open_brain(folder)
     attention_to_store(brain, tiny_network, "m", [PAIR], (16, 256, 32, 384), (1, 4))
-    yield brain
+    return brain
 
 
 @pytest.fixture(scope="module")

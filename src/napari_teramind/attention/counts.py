@@ -1,9 +1,8 @@
 """Counts of a brain as lists of those that are not zero, and the gene tokens that they make.
 
-About one count in a hundred is not zero. Kept as a list, a tile of 256 x 256 bins of 500 genes
-takes a few megabytes instead of 131, so that a row of tiles can wait in memory for its neighbours:
-patches reach half a patch into the next tile, and every chunk would otherwise be decoded up to
-nine times.
+About two counts in a hundred are not zero. Kept as a list, a tile of 256 x 256 bins of 500 genes
+takes a few megabytes instead of 131, and its edges, into which the patches of the next tiles reach,
+a few hundred kilobytes; without them every chunk would be decoded up to nine times.
 """
 
 from __future__ import annotations
@@ -24,32 +23,89 @@ if TYPE_CHECKING:
 BinBox = tuple[int, int, int, int]
 """Rows and columns of bins (b0, b1, c0, c1), half open."""
 
+Tile = tuple[int, int, int]
+"""Slice, row and column of a tile."""
+
 # Genes decoded at a time: bounds the memory of a tile on its way into a list.
 _GENES_AT_ONCE = 64
+# Bytes of entries kept, of whole tiles and of edges each.
+_LIMIT = 128_000_000
+# Width of the edges that are kept longer, in bins: at least half a patch.
+_EDGE = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entries:
     """Counts that are not zero: gene, slice, row and column of bins, and the count itself."""
 
-    gene: NDArray[np.int32]
-    z: NDArray[np.int32]
-    y: NDArray[np.int32]
-    x: NDArray[np.int32]
+    gene: NDArray[np.int16]
+    z: NDArray[np.int16]
+    y: NDArray[np.int16]
+    x: NDArray[np.int16]
     count: NDArray[np.float32]
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they take."""
+        return 12 * len(self.count) + 500
+
+    def where(self, mask: NDArray[np.bool_]) -> Entries:
+        """Pick some."""
+        return Entries(self.gene[mask], self.z[mask], self.y[mask], self.x[mask], self.count[mask])
+
+    def within(self, box: BinBox) -> Entries:
+        """Pick those in a box, and count their places from its corner."""
+        b0, b1, c0, c1 = box
+        inside = (self.y >= b0) & (self.y < b1) & (self.x >= c0) & (self.x < c1)
+        found = self.where(inside)
+        return Entries(
+            found.gene,
+            found.z,
+            (found.y.astype(np.int32) - b0).astype(np.int16),
+            (found.x.astype(np.int32) - c0).astype(np.int16),
+            found.count,
+        )
 
     @classmethod
     def joined(cls, parts: list[Entries]) -> Entries:
         """Put lists together."""
         if not parts:
-            none = np.zeros(0, np.int32)
+            none = np.zeros(0, np.int16)
             return cls(none, none, none, none, none.astype(np.float32))
         names = ("gene", "z", "y", "x", "count")
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
+class _Kept:
+    """Entries of tiles, the longest unused of which go when they take more than so many bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._bytes = limit, 0
+        self._entries: OrderedDict[Tile, Entries] = OrderedDict()
+
+    def get(self, key: Tile) -> Entries | None:
+        if key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key]
+
+    def put(self, key: Tile, entries: Entries) -> None:
+        if key in self._entries:
+            return
+        self._entries[key] = entries
+        self._bytes += entries.nbytes
+        while self._bytes > self._limit and len(self._entries) > 1:
+            self._bytes -= self._entries.popitem(last=False)[1].nbytes
+
+
 class SparseCounts:
-    """Reads boxes of a brain's counts as `Entries`, decoding every tile once.
+    """Reads boxes of a brain's counts as `Entries`.
+
+    Whole tiles are kept for as long as there is room; their edges, which are all that the
+    neighbours need, for much longer. So a tile is decoded twice at most, and memory stays flat.
 
     Parameters
     ----------
@@ -57,20 +113,15 @@ class SparseCounts:
         The store.
     panel
         Genes in the order wanted.
-    tiles
-        How many tiles to keep.
+    limit
+        Bytes of entries to keep.
     """
 
-    def __init__(self, brain: BrainStore, panel: tuple[str, ...], tiles: int = 64) -> None:
+    def __init__(self, brain: BrainStore, panel: tuple[str, ...], limit: int = _LIMIT) -> None:
         self._array = brain.genes.levels[0]
         self._picked = np.asarray(check_genes(panel, brain.gene_names))
         self._side = int(self._array.chunks[-1])
-        self._kept: OrderedDict[tuple[int, int, int], Entries] = OrderedDict()
-        self._tiles = tiles
-
-    def keep(self, tiles: int) -> None:
-        """Keep at least so many tiles."""
-        self._tiles = max(self._tiles, tiles)
+        self._tiles, self._edges = _Kept(limit), _Kept(limit)
 
     def read(self, box: BinBox, slices: range) -> Entries:
         """Read a box; beyond the brain there are no counts.
@@ -88,29 +139,39 @@ class SparseCounts:
             Places count from the corner of the box.
         """
         depth, height, width = self._array.shape[1:]
+        side = self._side
         b0, b1, c0, c1 = box
         parts = []
         for z in range(max(slices.start, 0), min(slices.stop, depth)):
-            for row in range(max(b0, 0) // self._side, -(-min(b1, height) // self._side)):
-                for column in range(max(c0, 0) // self._side, -(-min(c1, width) // self._side)):
-                    tile = self._tile(z, row, column)
-                    y, x = tile.y - b0, tile.x - c0
-                    inside = (y >= 0) & (y < b1 - b0) & (x >= 0) & (x < c1 - c0)
-                    level = np.full(int(inside.sum()), z - slices.start, np.int32)
-                    parts.append(
-                        Entries(tile.gene[inside], level, y[inside], x[inside], tile.count[inside])
+            for row in range(max(b0, 0) // side, -(-min(b1, height) // side)):
+                for column in range(max(c0, 0) // side, -(-min(c1, width) // side)):
+                    place = (
+                        b0 - row * side,
+                        b1 - row * side,
+                        c0 - column * side,
+                        c1 - column * side,
                     )
+                    tile = self._tile((z, row, column), self._is_edge(place))
+                    part = tile.within(place)
+                    part.z[:] = z - slices.start
+                    parts.append(part)
         return Entries.joined(parts)
 
-    def _tile(self, z: int, row: int, column: int) -> Entries:
-        key = (z, row, column)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        while len(self._kept) >= self._tiles:
-            self._kept.popitem(last=False)
-        self._kept[key] = self._decode(*key)
-        return self._kept[key]
+    def _is_edge(self, place: BinBox) -> bool:
+        """Say whether a box, counted from a tile's corner, meets only the tile's edge."""
+        low, high = _EDGE, self._side - _EDGE
+        b0, b1, c0, c1 = place
+        return b1 <= low or b0 >= high or c1 <= low or c0 >= high
+
+    def _tile(self, key: Tile, edge: bool) -> Entries:
+        found = self._tiles.get(key) or (self._edges.get(key) if edge else None)
+        if found is None:
+            found = self._decode(*key)
+            self._tiles.put(key, found)
+            low, high = _EDGE, self._side - _EDGE
+            outer = (found.y < low) | (found.y >= high) | (found.x < low) | (found.x >= high)
+            self._edges.put(key, found.where(outer))
+        return found
 
     def _decode(self, z: int, row: int, column: int) -> Entries:
         y0, x0 = row * self._side, column * self._side
@@ -120,10 +181,11 @@ class SparseCounts:
         for start in range(0, len(order), _GENES_AT_ONCE):
             group = order[start : start + _GENES_AT_ONCE]  # orthogonal selection wants them sorted
             block = np.asarray(self._array.get_orthogonal_selection((self._picked[group], *place)))
-            gene, y, x = (axis.astype(np.int32) for axis in np.nonzero(block))
+            gene, y, x = np.nonzero(block)
             count = block[gene, y, x].astype(np.float32)
-            here = group.astype(np.int32)[gene]
-            parts.append(Entries(here, np.full(len(y), z, np.int32), y + y0, x + x0, count))
+            here = group.astype(np.int16)[gene]
+            zero = np.zeros(len(y), np.int16)
+            parts.append(Entries(here, zero, y.astype(np.int16), x.astype(np.int16), count))
         return Entries.joined(parts)
 
 

@@ -24,13 +24,13 @@ import torch
 from torch import Tensor
 
 from napari_teramind.atlas import StructureTable
-from napari_teramind.attention.counts import PatchGrid, Tokens
+from napari_teramind.attention.counts import PatchGrid, SparseCounts, Tokens
 from napari_teramind.attention.pairs import check_pairs, window
 from napari_teramind.attention.panel import network_panel
 from napari_teramind.attention.quantities import Atlas2D, brain_atlas
 from napari_teramind.attention.rows import Queries, batches
 from napari_teramind.attention.statistics import area_of
-from napari_teramind.attention.units import counts_reader, region_of, unit_tokens
+from napari_teramind.attention.units import region_of, strips, unit_tokens
 from napari_teramind.errors import UserError
 
 if TYPE_CHECKING:
@@ -335,7 +335,7 @@ def structure_matrices(
     panel = network_panel(brain, model)
     region = region_of(brain, roi, slices)
     atlas = brain_atlas(brain) if atlas is None else atlas
-    counts = counts_reader(brain, panel, model)
+    counts = SparseCounts(brain, panel)
     ids = None
     if structures is not None:
         within = [atlas.table.within(acronym) for acronym in structures]
@@ -350,9 +350,11 @@ def structure_matrices(
             labels = np.where(np.isin(labels, ids), labels, 0)
         if not labels.any():
             continue
-        grid, tokens = unit_tokens(counts, model, unit)
-        weights, found = _bins_by_patch(grid, labels)
-        accumulator.add(tokens, weights, found)
+        for strip in strips(unit, model.config.bins):
+            rows = slice(strip.box[0] - unit.box[0], strip.box[1] - unit.box[0])
+            if labels[:, rows].any():
+                grid, tokens = unit_tokens(counts, model, strip)
+                accumulator.add(tokens, *_bins_by_patch(grid, labels[:, rows]))
     if not accumulator.sums:
         raise UserError("No bin of the region lies in any of the structures; choose others.")
     order = sorted(accumulator.sums)

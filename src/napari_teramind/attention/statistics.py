@@ -113,8 +113,8 @@ def structure_statistics(
         ``p95``, ``rest_mean`` (mean over all other bins computed), ``enrichment`` (mean /
         rest_mean) and ``rank`` (of the mean, among areas).
 
-        Areas are the structures that bins are labelled with. Layers and the like count with what
-        they are layers of: a structure whose name continues its parent's after a comma or stroke, as "Main
+        Areas are the structures that bins are labelled with. Layers count with what they are layers
+        of: a structure whose name continues its parent's after a comma or a stroke, as "Main
         olfactory bulb, glomerular layer".
 
     Raises

@@ -42,6 +42,9 @@ Mask = Callable[[BinBox, range], "NDArray[np.bool_]"]
 TILE = 256
 """Side of a unit in bins: the side of a shard."""
 
+STRIP = 16
+"""Rows of bins of a unit that are computed at a time."""
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -154,20 +157,26 @@ class Computer:
         self.checked: list[Pair] = check_pairs(self.pairs, self.panel)
         self.names: tuple[MapName, ...] = check_maps(self.maps, self.model.config.gene_slices)
         self.channels = map_channels(self.checked, self.names)
-        self.counts = counts_reader(self.brain, self.panel, self.model)
+        self.counts = SparseCounts(self.brain, self.panel)
 
     def compute(self, unit: Unit) -> NDArray[np.float32]:
         """Compute a unit: (channels, z, y, x) float32."""
-        c = self.model.config
-        grid = PatchGrid(unit.box, c.bins)
         inside = None if self.mask is None else self.mask(unit.box, unit.slices)
         shape = (len(unit.slices), unit.box[1] - unit.box[0], unit.box[3] - unit.box[2])
         out = np.zeros((len(self.channels), *shape), np.float32)
+        for strip in strips(unit, self.model.config.bins):
+            rows = slice(strip.box[0] - unit.box[0], strip.box[1] - unit.box[0])
+            self._fill(out[:, :, rows], strip, None if inside is None else inside[:, rows])
+        return out
+
+    def _fill(self, out: NDArray[np.float32], unit: Unit, inside: NDArray[np.bool_] | None) -> None:
+        c = self.model.config
+        grid = PatchGrid(unit.box, c.bins)
         wanted = np.ones(grid.shape[0] * grid.shape[1], bool)
         if inside is not None:
             wanted = grid.any_of(inside)
             if not wanted.any():
-                return out
+                return
         start = unit.first - c.gene_margin
         slices = range(start, start + c.gene_slices)
         tokens = gather_tokens(self.counts, grid, slices, c.genes, wanted)
@@ -179,10 +188,9 @@ class Computer:
         expression = self._expression(unit)
         for level, z in enumerate(unit.slices):
             chosen = entries[[windows.index(w) for w in by_slice[z]]]
-            out[:, level] = self._slice(grid, chosen, expression[:, level])
+            self._slice(out[:, level], grid, chosen, expression[:, level])
         if inside is not None:
             out *= inside
-        return out
 
     def _windows(self, image_slice: int) -> list[tuple[int, ...]]:
         return [window(name, image_slice, self.model.config.gene_slices) for name in self.names]
@@ -195,26 +203,34 @@ class Computer:
         )
 
     def _slice(
-        self, grid: PatchGrid, entries: NDArray[np.float32], expression: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Channels of one slice from entries (maps, pairs, 2, 2, patches) and counts."""
+        self,
+        out: NDArray[np.float32],
+        grid: PatchGrid,
+        entries: NDArray[np.float32],
+        expression: NDArray[np.float32],
+    ) -> None:
+        """Fill the channels of one slice from entries (maps, pairs, 2, 2, patches) and counts."""
         genes = distinct_genes(self.checked)
-        found = []
+        channel = 0
         for k, pair in enumerate(self.checked):
             both = expression[[genes.index(gene) for gene in pair]]
             for m in range(len(self.names)):
                 a = grid.to_bins(entries[m, k])  # (2, 2, y, x)
-                found.append((a * both[None]).sum(axis=1))
-                found.append(a.reshape(4, *a.shape[2:]))
-        return np.concatenate([*found, expression])
+                out[channel : channel + 2] = (a * both[None]).sum(axis=1)
+                out[channel + 2 : channel + 6] = a.reshape(4, *a.shape[2:])
+                channel += 6
+        out[channel:] = expression
 
 
-def counts_reader(brain: BrainStore, panel: tuple[str, ...], model: TeraMind) -> SparseCounts:
-    """Return a reader that keeps two rows of tiles of a group's slices."""
-    counts = SparseCounts(brain, panel)
-    columns = ceil_div(brain.genes.shape[-1], TILE) + 2
-    counts.keep((2 * columns + 2) * model.config.gene_slices)
-    return counts
+def strips(unit: Unit, bins: int, rows: int = STRIP) -> Iterator[Unit]:
+    """Cut a unit into strips of whole shifted patches: bounds memory, computes nothing twice."""
+    y, end = unit.box[0], unit.box[1]
+    while y < end:
+        # Shifted patches begin at multiples of b, less b / 2.
+        edge = (y + rows + bins // 2) // bins * bins - bins // 2
+        stop = min(max(edge, y + 1), end)
+        yield Unit(unit.row, unit.column, (y, stop, *unit.box[2:]), unit.slices, unit.first)
+        y = stop
 
 
 def dense(entries: Entries, unit: Unit, genes: Sequence[int]) -> NDArray[np.float32]:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 _LOCK = "lock"
 
+# Channels read at a time.
+_AT_ONCE = 32
+
 
 class MapWriter:
     """Writes one float32 result (c, z, y, x) of a brain. Make it with `begin`.
@@ -220,7 +223,9 @@ class MapWriter:
         coarsest = self._levels[-1]
         found = []
         for index, channel in enumerate(self._channels):
-            values = np.asarray(coarsest[index])
+            if index % _AT_ONCE == 0:
+                block = np.asarray(coarsest[index : index + _AT_ONCE])
+            values = block[index % _AT_ONCE]
             positive = values[values > 0]
             top = float(np.percentile(positive, 99.5)) if positive.size else 1.0
             found.append(replace(channel, window=(0.0, top)))
