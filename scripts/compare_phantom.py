@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
-from skimage import feature, filters, measure, segmentation
+from skimage import segmentation
 
 from napari_teramind.brain import BrainStore, open_brain
 from napari_teramind.brain.importers.merscope import import_merscope
+from napari_teramind.evaluate.nuclei import find_nuclei
 from napari_teramind.phantom import make_phantom
 
 PIXEL = 0.108
@@ -67,17 +67,6 @@ class Measures:
         return self.transcripts / self.nuclei
 
 
-def find_nuclei(dapi: np.ndarray) -> np.ndarray:
-    """Label nuclei by Otsu's threshold and a watershed of the distance to the background."""
-    smooth = filters.gaussian(dapi, 4, preserve_range=True)
-    mask = ndimage.binary_fill_holes(smooth > filters.threshold_otsu(smooth))
-    distance = filters.gaussian(ndimage.distance_transform_edt(mask), 5)
-    peaks = feature.peak_local_max(distance, min_distance=22, labels=measure.label(mask))
-    seeds = np.zeros(dapi.shape, int)
-    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    return segmentation.watershed(-distance, seeds, mask=mask)
-
-
 def spectrum(image: np.ndarray) -> np.ndarray:
     """Mean power of a field in the bands of `WAVELENGTHS`."""
     window = np.outer(np.hanning(FIELD), np.hanning(FIELD))
@@ -95,12 +84,9 @@ def measure_fields(brain: BrainStore, places: list[tuple[int, int, int]]) -> Mea
         field = brain.read_stains((y, y + FIELD, x, x + FIELD), (z, z + 1))[:, 0]
         bins = (y // 16, (y + FIELD) // 16, x // 16, (x + FIELD) // 16)
         per_bin.append(brain.read_genes(bins, (z, z + 1)).sum(0).ravel())
-        labels = find_nuclei(field[0])
-        nuclei += int(labels.max())
-        whole = measure.regionprops(segmentation.clear_border(labels))
-        sizes = np.array([region.equivalent_diameter_area for region in whole]) * PIXEL
-        # Specks smaller than any nucleus are dirt.
-        diameters.append(sizes[sizes > 3])
+        found = find_nuclei(field[0], PIXEL)
+        nuclei += found.count
+        diameters.append(found.diameters_um)
         spectra.append([spectrum(stain.astype(float)) for stain in field])
         fields.append(field)
     counts = np.concatenate(per_bin)
@@ -213,7 +199,7 @@ def _draw_counts(axes: Any, real: Measures, phantom: Measures) -> None:
 
 def _overlay(field: np.ndarray) -> np.ndarray:
     grey = np.stack([field[0]] * 3, -1) / 255
-    return segmentation.mark_boundaries(grey, find_nuclei(field[0]), color=(1, 0.5, 0))
+    return segmentation.mark_boundaries(grey, find_nuclei(field[0]).labels, color=(1, 0.5, 0))
 
 
 def main() -> int:

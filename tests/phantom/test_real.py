@@ -51,7 +51,7 @@ def test_the_watershed_finds_nuclei_and_nothing_else(
     found, true, real = 0, 0, 0
     for z, y, x in compare.tissue_fields(phantom, 20):
         place = (y, y + compare.FIELD, x, x + compare.FIELD)
-        labels = compare.find_nuclei(phantom.read_stains(place, (z, z + 1))[0, 0])
+        labels = compare.find_nuclei(phantom.read_stains(place, (z, z + 1))[0, 0]).labels
         mask = masks[z, y : y + compare.FIELD, x : x + compare.FIELD]
         found += int(labels.max())
         true += len(np.unique(mask[mask > 0]))

@@ -32,8 +32,6 @@ class Plan:
     memory_bytes
         Estimated peak of what a run adds to a process that has loaded the network; on a GPU this
         is GPU memory.
-    disk_bytes
-        Size of the result with its pyramid, uncompressed: at most this much is written.
     seconds
         Estimated time; None where nothing was measured.
     """
@@ -41,8 +39,18 @@ class Plan:
     layout: Layout
     evaluations: int
     memory_bytes: int
-    disk_bytes: int
     seconds: float | None = None
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the result, over all stains and slices."""
+        (y0, y1, x0, x1), (z0, z1) = self.layout.request.roi, self.layout.request.slices
+        return self.layout.stains * (z1 - z0) * (y1 - y0) * (x1 - x0)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Size of the result with its pyramid, uncompressed: at most this much is written."""
+        return int(PYRAMID * self.pixels)
 
     @property
     def text(self) -> str:
@@ -90,11 +98,9 @@ def plan_run(
     """
     layout = lay_out(brain, config, request, device)
     evaluations = layout.evaluations(brain)
-    (y0, y1, x0, x1), (z0, z1) = request.roi, request.slices
-    pixels = config.stains * (z1 - z0) * (y1 - y0) * (x1 - x0)
     seconds = None if seconds_per_evaluation is None else evaluations * seconds_per_evaluation
     memory = memory_bytes(layout, config, itemsize)
-    return Plan(layout, evaluations, memory, int(PYRAMID * pixels), seconds)
+    return Plan(layout, evaluations, memory, seconds)
 
 
 def check_fits(plan: Plan, memory: int, disk: int) -> None:

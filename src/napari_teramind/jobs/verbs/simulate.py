@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from napari_teramind.simulate.workers import NetworkSource
 
 
+_MOST_PREVIEWED = 64_000_000
+"""Pixels, over all stains and slices, up to which a run shows all of its steps."""
+
+
 def simulate(spec: SimulateSpec, job: JobContext) -> Result:
     """Generate the stains of a region and keep them in the brain."""
     from napari_teramind.brain import open_brain
@@ -66,7 +70,7 @@ def simulate(spec: SimulateSpec, job: JobContext) -> Result:
             name,
             request,
             report=job.report,
-            preview=_preview_writer(spec, job),
+            preview=_preview_writer(spec, job, plan.pixels),
             warn=job.warn,
             job=provenance,
             overwrite=spec.overwrite,
@@ -207,10 +211,13 @@ def _free_name(brain: BrainStore) -> str:
 
 
 def _preview_writer(
-    spec: SimulateSpec, job: JobContext
+    spec: SimulateSpec, job: JobContext, pixels: int
 ) -> Callable[[int, np.ndarray[Any, Any]], None] | None:
-    """Return a callback that writes images to look at into the preview folder."""
-    if spec.preview_folder is None:
+    """Return a callback that writes images to look at into the preview folder, if any.
+
+    A large region has none: its picture grows in the store.
+    """
+    if spec.preview_folder is None or pixels > _MOST_PREVIEWED:
         return None
     import numpy as np
 

@@ -1,0 +1,1 @@
+"""How good generated images are: grey levels, structure, nuclei."""
