@@ -162,14 +162,21 @@ def _draw(
     ax.set_title(f"r = {trend.pearson:.2f}, {trend.bins:,} bins")
     ax.set_xlabel("log2(counts of the pair + 1)")
     ax.set_ylabel("log2(n attention + 1)")
-    for ax, quantity, title in (
-        (axes[1][1], "attention", "attention (A times counts)"),
-        (axes[1][2], "A", "A alone"),
+    for ax, quantity, title, label, usual in (
+        (axes[1][1], "attention", "attention (A times counts)", "mean attention", None),
+        (
+            axes[1][2],
+            "A",
+            "A alone",
+            "mean A[a, b] + A[b, a] (line: all genes alike)",
+            2 / maps.genes,
+        ),
     ):
         best = ranking(statistics, quantity, pair_name(pair), map_name).head(_BARS)[::-1]
-        ax.barh(best["acronym"], best["enrichment"].fillna(0), color="C1")
-        ax.axvline(1, color="0.5", linewidth=0.8)
+        ax.barh(best["acronym"], best["mean"], color="C1")
+        if usual is not None:
+            ax.axvline(usual, color="0.3", linewidth=0.8)
         ax.set_title(title)
-        ax.set_xlabel("enrichment against the rest")
+        ax.set_xlabel(label)
     figure.suptitle(f"{pair_name(pair)}, slice {z} of {brain.name}")
     figure.savefig(path, dpi=150)

@@ -11,6 +11,7 @@ from napari_teramind.jobs.specs import (
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
     InfoSpec,
+    ListCheckpointsSpec,
     PhantomSpec,
 )
 from napari_teramind.jobs.verbs.common import Result, read_panel
@@ -96,6 +97,7 @@ def _describe_brain(brain: BrainStore) -> Result:
         f"Stains: {', '.join(brain.stain_names)}.",
         f"Genes: {len(brain.gene_names)} ({_listed(brain.gene_names)}).",
         f"Labels: {', '.join(brain.labels) or 'none'}.",
+        f"Attention: {', '.join(brain.attention) or 'none'}.",
         f"Simulations: {', '.join(brain.simulations) or 'none'}.",
     ]
     return {
@@ -109,6 +111,7 @@ def _describe_brain(brain: BrainStore) -> Result:
         "genes": list(brain.gene_names),
         "labels": list(brain.labels),
         "simulations": list(brain.simulations),
+        "attention": list(brain.attention),
         "summary": summary,
     }
 
@@ -147,3 +150,21 @@ def convert(spec: ConvertCheckpointSpec, job: JobContext) -> Result:
         spec.source, spec.out, read_panel(spec.genes), overwrite=spec.overwrite
     )
     return _describe_model(str(path), load_model(path))
+
+
+def list_checkpoints(spec: ListCheckpointsSpec, job: JobContext) -> Result:
+    """List the networks that are at hand."""
+    from napari_teramind.model import load_model
+    from napari_teramind.model.packaged import PACKAGED, packaged_path
+
+    packaged = packaged_path()
+    found = [] if packaged is None else [(PACKAGED, packaged)]
+    if spec.folder is not None:
+        files = sorted(spec.folder.glob("*.safetensors")) + sorted(spec.folder.glob("*.ckpt"))
+        found += [(str(path), path) for path in files]
+    listed, summary = [], []
+    for name, path in found:
+        described = _describe_model(name, load_model(path))
+        listed.append({key: described[key] for key in ("path", "config", "genes", "sha256")})
+        summary.append(f"{described['summary'][0]} {described['summary'][-1]}")
+    return {"checkpoints": listed, "summary": summary or ["There is no checkpoint here."]}
