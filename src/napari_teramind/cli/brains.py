@@ -64,3 +64,18 @@ def convert(
 ) -> None:
     """Turn a published checkpoint into safetensors with its config; no code in it is run."""
     run_verb("checkpoint-convert", context)
+
+
+@checkpoint_app.command(
+    "list",
+    epilog=examples("teramind checkpoint list", "teramind checkpoint list --folder networks"),
+)
+def list_checkpoints(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None, Option(help="List the checkpoints of this folder too.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the networks at hand: the packaged one, and those of a folder."""
+    run_verb("checkpoint-list", context)

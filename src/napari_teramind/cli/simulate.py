@@ -21,6 +21,7 @@ from napari_teramind.cli.options import (
     numbers,
     run_verb,
 )
+from napari_teramind.model.packaged import PACKAGED
 
 
 @app.command(
@@ -33,7 +34,9 @@ from napari_teramind.cli.options import (
 def simulate(
     context: typer.Context,
     brain: Annotated[str, Argument(help="The brain.", show_default=False)],
-    checkpoint: Annotated[Path, Option(help="The trained network.", show_default=False)],
+    checkpoint: Annotated[
+        Path, Option(help="The trained network; by default the one that comes with the package.")
+    ] = Path(PACKAGED),
     roi: Annotated[
         str | None,
         Option(metavar=ROI, help="Pixels; the whole plane if not given."),

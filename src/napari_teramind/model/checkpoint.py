@@ -25,6 +25,7 @@ from napari_teramind.model.config import ModelConfig, infer_config
 from napari_teramind.model.lightning import read_lightning
 from napari_teramind.model.names import is_norm, published_names
 from napari_teramind.model.network import TeraMind
+from napari_teramind.model.packaged import checkpoint_path
 
 METADATA_KEY = "teramind"
 
@@ -39,7 +40,8 @@ def load_model(
     Parameters
     ----------
     path
-        ``.safetensors`` (ours, or bare with the published names) or a published ``.ckpt``.
+        ``.safetensors`` (ours, or bare with the published names) or a published ``.ckpt``;
+        ``"packaged"`` is the network that comes with the package.
     genes
         Gene symbols in the order of the panel, or a file that lists them
         (:func:`read_gene_list`). Needed only where the file carries no panel; the network takes
@@ -57,7 +59,7 @@ def load_model(
     UserError
         If the file is missing, damaged, not a Tera-MIND network, or does not go with ``genes``.
     """
-    path = Path(path)
+    path = checkpoint_path(Path(path))
     if not path.is_file():
         raise UserError(f"There is no checkpoint at {path}; check the path.")
     tensors, metadata = _read_tensors(path)

@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_teramind.brain import BrainStore
 from napari_teramind.jobs import Failed, Finished, InfoSpec
 from napari_teramind.model import ModelConfig
+from napari_teramind.model.packaged import packaged_path
 from napari_teramind.widgets import settings
 from napari_teramind.widgets.running import RunningJob
 
@@ -77,11 +78,16 @@ class Checkpoints(QObject):
         self._reading: dict[tuple[str, int], RunningJob] = {}
 
     def paths(self) -> list[str]:
-        """Checkpoints to choose from: the chosen one, the last used, those in the user's folder."""
+        """Checkpoints to choose from.
+
+        The chosen one, the last used, those in the user's folder, the packaged one.
+        """
         folder = settings.checkpoint_folder()
         found = sorted(str(p) for p in folder.glob("*.safetensors")) if folder.is_dir() else []
         first = [self._current, settings.last_checkpoint()]
-        return list(dict.fromkeys(path for path in [*first, *found] if path))
+        packaged = packaged_path()
+        last = [] if packaged is None else [str(packaged)]
+        return list(dict.fromkeys(path for path in [*first, *found, *last] if path))
 
     @property
     def current(self) -> str | None:

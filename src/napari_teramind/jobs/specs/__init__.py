@@ -21,6 +21,7 @@ from napari_teramind.jobs.specs.brains import (
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
     InfoSpec,
+    ListCheckpointsSpec,
     PhantomSpec,
 )
 from napari_teramind.jobs.specs.simulate import ResumeSpec, SimulateSpec
@@ -36,6 +37,7 @@ __all__ = [
     "InfoSpec",
     "JobPath",
     "JobSpec",
+    "ListCheckpointsSpec",
     "Location",
     "PhantomSpec",
     "ResumeSpec",
@@ -61,6 +63,7 @@ JobSpec = Annotated[
     | AttentionSpec
     | StructuresSpec
     | ExportSpec
+    | ListCheckpointsSpec
     | ConvertCheckpointSpec,
     Field(discriminator="verb"),
 ]
@@ -137,6 +140,8 @@ def _sentence(error: ValidationError, source: str) -> str:
             return f"{source} lacks the field '{field}'; add it."
         case "missing":
             return f"{source}: '{field}' has too few values."
+        case "value_error":  # raised by our own validators, in a sentence
+            return str(first["ctx"]["error"])
         case "extra_forbidden":
             return f"{source} has an unknown field '{field}'; remove it or check its spelling."
     # A field of several types has an error for each of them.

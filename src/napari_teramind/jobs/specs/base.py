@@ -7,6 +7,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
+from napari_teramind.errors import UserError
+from napari_teramind.model.packaged import PACKAGED, checkpoint_path
+
 
 def _from_base(path: Path, info: ValidationInfo) -> Path:
     base = (info.context or {}).get("base")
@@ -23,7 +26,18 @@ def atlas_from_base(atlas: str, info: ValidationInfo) -> str:
     return atlas if is_name else str(_from_base(Path(atlas), info))
 
 
+def _checkpoint_from_base(path: Path, info: ValidationInfo) -> Path:
+    if str(path) != PACKAGED:
+        return _from_base(path, info)
+    try:
+        return checkpoint_path(path)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
 JobPath = Annotated[Path, AfterValidator(_from_base)]
+Checkpoint = Annotated[Path, AfterValidator(_checkpoint_from_base)]
+"""A file, or ``packaged`` for the network that comes with the package."""
 Location = Annotated[str, Field(min_length=1), AfterValidator(_location_from_base)]
 """A path, or the address of a remote store."""
 

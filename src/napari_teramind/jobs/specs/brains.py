@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from napari_teramind.jobs.specs.base import JobPath, Location, Spec, atlas_from_base
+from napari_teramind.model.packaged import PACKAGED, packaged_path
+
+
+def _packaged(location: Any) -> Any:
+    """Let ``packaged`` stand for the network that comes with the package."""
+    path = packaged_path() if location == PACKAGED else None
+    return location if path is None else str(path)
+
 
 Fraction = Annotated[float, Field(ge=0, le=100)]
 
@@ -53,7 +61,14 @@ class InfoSpec(Spec):
     """What a brain or a checkpoint holds."""
 
     verb: Literal["info"] = "info"
-    path: Location
+    path: Annotated[Location, BeforeValidator(_packaged)]
+
+
+class ListCheckpointsSpec(Spec):
+    """Which networks are at hand: the packaged one, and those of a folder."""
+
+    verb: Literal["checkpoint-list"] = "checkpoint-list"
+    folder: JobPath | None = None
 
 
 class ConvertCheckpointSpec(Spec):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from napari_teramind.jobs.specs.base import JobPath, Location, Roi, Slices, Spec
+from napari_teramind.jobs.specs.base import Checkpoint, JobPath, Location, Roi, Slices, Spec
+from napari_teramind.model.packaged import PACKAGED
 
 
 class SimulateSpec(Spec):
@@ -18,7 +20,7 @@ class SimulateSpec(Spec):
 
     verb: Literal["simulate"] = "simulate"
     brain: Location
-    checkpoint: JobPath
+    checkpoint: Annotated[Checkpoint, Field(validate_default=True)] = Path(PACKAGED)
     genes: Location | None = None
     name: str | None = None
     roi: Roi | None = None
@@ -43,6 +45,6 @@ class ResumeSpec(Spec):
     verb: Literal["resume"] = "resume"
     brain: Location
     name: str | None = None
-    checkpoint: JobPath | None = None
+    checkpoint: Checkpoint | None = None
     device: str | None = None
     workers: Annotated[int, Field(ge=1)] | None = None

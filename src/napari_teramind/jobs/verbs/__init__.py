@@ -15,6 +15,7 @@ VERBS = {
     "phantom": ("brains", "phantom"),
     "info": ("brains", "info"),
     "checkpoint-convert": ("brains", "convert"),
+    "checkpoint-list": ("brains", "list_checkpoints"),
     "train": ("train", "train"),
     "simulate": ("simulate", "simulate"),
     "attention": ("attention", "attention"),
