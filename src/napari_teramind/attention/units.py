@@ -163,7 +163,9 @@ class Computer:
         """Compute a unit: (channels, z, y, x) float32."""
         inside = None if self.mask is None else self.mask(unit.box, unit.slices)
         shape = (len(unit.slices), unit.box[1] - unit.box[0], unit.box[3] - unit.box[2])
-        out = np.zeros((len(self.channels), *shape), np.float32)
+        # A slice of all channels is a shard, written as it lies in memory.
+        layout = (shape[0], len(self.channels), *shape[1:])
+        out = np.zeros(layout, np.float32).swapaxes(0, 1)
         for strip in strips(unit, self.model.config.bins):
             rows = slice(strip.box[0] - unit.box[0], strip.box[1] - unit.box[0])
             self._fill(out[:, :, rows], strip, None if inside is None else inside[:, rows])

@@ -64,6 +64,9 @@ JobSpec = Annotated[
     | StructuresSpec
     | ExportSpec
     | ListCheckpointsSpec
+    | AttentionSpec
+    | StructuresSpec
+    | ExportSpec
     | ConvertCheckpointSpec,
     Field(discriminator="verb"),
 ]
