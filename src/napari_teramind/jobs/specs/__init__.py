@@ -64,9 +64,6 @@ JobSpec = Annotated[
     | StructuresSpec
     | ExportSpec
     | ListCheckpointsSpec
-    | AttentionSpec
-    | StructuresSpec
-    | ExportSpec
     | ConvertCheckpointSpec,
     Field(discriminator="verb"),
 ]
