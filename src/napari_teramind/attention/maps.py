@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_teramind.attention.pairs import MapChannel, MapName, Pair
-from napari_teramind.attention.panel import computed_with
 from napari_teramind.attention.regions import structure_mask
 from napari_teramind.attention.rows import TOKENS_AT_ONCE
 from napari_teramind.attention.units import Computer, Region, Unit, region_of
 from napari_teramind.brain.layout import BIN, Placement
+from napari_teramind.simulate.run import computation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -269,5 +269,5 @@ def provenance_of(
         "model": model.config.to_dict(),
         "genes_matched": "by name" if model.gene_names else "by position",
         "batch_tokens": TOKENS_AT_ONCE,
-        **computed_with(model),
+        **computation(model),
     }

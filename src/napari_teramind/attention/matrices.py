@@ -26,12 +26,12 @@ from torch import Tensor
 from napari_teramind.atlas import StructureTable
 from napari_teramind.attention.counts import PatchGrid, SparseCounts, Tokens
 from napari_teramind.attention.pairs import check_pairs, window
-from napari_teramind.attention.panel import network_panel
 from napari_teramind.attention.quantities import Atlas2D, brain_atlas
 from napari_teramind.attention.rows import Queries, batches
 from napari_teramind.attention.statistics import area_of
 from napari_teramind.attention.units import region_of, strips, unit_tokens
 from napari_teramind.errors import UserError
+from napari_teramind.simulate.readers import gene_panel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -332,7 +332,7 @@ def structure_matrices(
     UserError
         If a gene or structure is not to be had, or no bin lies in any structure.
     """
-    panel = network_panel(brain, model)
+    panel = gene_panel(brain, model)
     region = region_of(brain, roi, slices)
     atlas = brain_atlas(brain) if atlas is None else atlas
     counts = SparseCounts(brain, panel)

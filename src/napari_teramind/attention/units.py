@@ -25,9 +25,9 @@ from napari_teramind.attention.pairs import (
     map_channels,
     window,
 )
-from napari_teramind.attention.panel import network_panel
 from napari_teramind.attention.rows import pair_entries
 from napari_teramind.brain.layout import BIN, ceil_div
+from napari_teramind.simulate.readers import gene_panel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -153,7 +153,7 @@ class Computer:
     channels: list[MapChannel] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.panel = network_panel(self.brain, self.model)
+        self.panel = gene_panel(self.brain, self.model)
         self.checked: list[Pair] = check_pairs(self.pairs, self.panel)
         self.names: tuple[MapName, ...] = check_maps(self.maps, self.model.config.gene_slices)
         self.channels = map_channels(self.checked, self.names)
