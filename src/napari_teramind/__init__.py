@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from napari_teramind.attention.maps import attention
     from napari_teramind.brain import open_brain
     from napari_teramind.model import load_model
-    from napari_teramind.simulate.roi import simulate
     from napari_teramind.simulate.fields import sample
+    from napari_teramind.simulate.roi import simulate
 
 __all__ = ["__version__", "attention", "load_model", "open_brain", "sample", "simulate"]
 

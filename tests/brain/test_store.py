@@ -69,7 +69,7 @@ def test_unknown_gene_names_near_spellings(tiny_brain):
     ],
 )
 def test_stains_outside_the_brain_are_refused(tiny_brain, roi, slices):
-    with pytest.raises(UserError, match="leaves? the brain|whole numbers"):
+    with pytest.raises(UserError, match=r"leaves? the brain|whole numbers"):
         tiny_brain.read_stains(roi, slices)
 
 

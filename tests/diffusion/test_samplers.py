@@ -55,7 +55,8 @@ def test_dpm_solver_equals_diffusers(steps: int) -> None:
 
 
 def test_ddim_equals_diffusers() -> None:
-    x = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    start = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    x = start
     scheduler = diffusers.DDIMScheduler(
         beta_start=1e-4, beta_end=0.02, beta_schedule="linear", clip_sample=True,
         set_alpha_to_one=True, timestep_spacing="leading",
@@ -66,10 +67,7 @@ def test_ddim_equals_diffusers() -> None:
     for t in times:
         step = scheduler.step(fake_noise(x, t), t, x, use_clipped_model_output=True)
         x = step.prev_sample
-    torch.testing.assert_close(
-        ours("ddim", 8, torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0)).double()),
-        x, atol=1e-4, rtol=1e-4,
-    )  # fmt: skip
+    torch.testing.assert_close(ours("ddim", 8, start), x, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from napari_teramind.model import ModelConfig
 from napari_teramind.training import TrainConfig
 from napari_teramind.training.samples import Block, allowed_corners, draw
 from napari_teramind.training.source import SampleSource, common_panel
+from napari_teramind.training.step import draw_times
 
 CONFIG = ModelConfig(genes=1, stains=1, gene_slices=1, patch=32)
 
@@ -82,6 +84,19 @@ def test_samples_hold_the_brains_values(tiny_brain: BrainStore) -> None:
     assert sample.genes.shape == (12, 4, 4, 4)
     assert 0.2 < sample.genes[:, :, sample.mask[::16, ::16] > 0].mean() < 1.2
     assert abs(sample.clean[:, :, sample.mask > 0].mean()) < 0.1
+
+
+def test_times_are_uniform_or_focused() -> None:
+    generator = torch.Generator().manual_seed(0)
+    uniform = draw_times(TrainConfig(batch=20000), generator)
+    assert uniform.float().mean().item() == pytest.approx(499.5, abs=8)
+    focused = draw_times(TrainConfig(batch=20000, focus=(40, 420, 0.6)), generator)
+    inside = ((focused >= 40) & (focused < 420)).float().mean().item()
+    assert inside == pytest.approx(0.6 + 0.4 * 0.38, abs=0.02)
+    assert (focused < 40).any()
+    assert (focused >= 420).any()
+    with pytest.raises(UserError, match="'focus' must be two times"):
+        TrainConfig(focus=(420, 40, 0.6))
 
 
 def test_panels(tiny_brain: BrainStore) -> None:

@@ -157,6 +157,7 @@ def _fill(writer: MapWriter, computer: Computer, region: Region, report: Report 
         block = computer.compute(unit)
         for level in todo:
             writer.write(places[level], block[:, level])
+        del block  # else it would stay while the next one is made
     if report is not None:
         report("Computing attention", len(units), len(units))
 

@@ -67,6 +67,10 @@ class TrainConfig:
         published.
     precision
         ``"float32"``, or mixed precision: ``"bfloat16"``, or ``"float16"`` as published.
+    focus
+        (low, high, share): this share of the times t is drawn from [low, high), the others from
+        all, as published (None). What a short training lacks is learned at middle times, where
+        structure forms.
     seed
         Of weights, samples, times, noise and dropout.
     save_every, keep
@@ -103,6 +107,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.995
     precision: Precision = "float32"
+    focus: tuple[int, int, float] | None = None
     seed: int = 0
     save_every: float = 60.0
     keep: int = 3
@@ -130,6 +135,13 @@ class TrainConfig:
                 f"The training crop must be a multiple of the patch ({self.patch} px), "
                 f"not {self.crop_px} px."
             )
+        if self.focus is not None:
+            low, high, share = self.focus
+            if not (0 <= low < high <= 1000 and 0 <= share <= 1):
+                raise UserError(
+                    "The training setting 'focus' must be two times from 0 to 1000, ascending, and "
+                    f"a share from 0 to 1, not {low}, {high}, {share}."
+                )
         if not self.patch <= self.sample_px <= 512:
             raise UserError(
                 f"The side of a sample picture must be from {self.patch} to 512 px, "

@@ -44,6 +44,7 @@ PRESETS: dict[str, Preset] = {
             "final_lr": 1.0,
             "clip": 1.0,
             "ema": 0.99,
+            "focus": (40, 420, 0.6),
             "precision": "float32",
         },
     ),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_teramind.diffusion.schedule import TRAIN_STEPS
 from napari_teramind.model.config import ModelConfig
 from napari_teramind.model.network import TeraMind
 from napari_teramind.training.config import TrainConfig
@@ -111,10 +112,20 @@ def make_batch(
         for name in ("clean", "genes", "mask")
     )
     generator = torch.Generator().manual_seed(config.seed * 2**32 + number)
-    t = torch.randint(1000, (config.batch,), generator=generator)
+    t = draw_times(config, generator)
     noise = torch.randn((config.batch, *clean.shape[1:]), generator=generator)
     mine = slice(slots.start, slots.stop, slots.step)
     return diffuse(clean, genes, mask[:, None, None], t[mine], noise[mine], shape.prediction)
+
+
+def draw_times(config: TrainConfig, generator: torch.Generator) -> Tensor:
+    """Draw the times of a batch, (batch,): uniform, but for the share that ``focus`` names."""
+    t = torch.randint(TRAIN_STEPS, (config.batch,), generator=generator)
+    if config.focus is None:
+        return t
+    low, high, share = config.focus
+    focused = torch.randint(low, high, (config.batch,), generator=generator)
+    return torch.where(torch.rand(config.batch, generator=generator) < share, focused, t)
 
 
 def precision_context(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:

@@ -49,6 +49,7 @@ class TrainSpec(Spec):
     clip: Annotated[float, Field(gt=0)] = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    focus: tuple[Count, Count, Annotated[float, Field(ge=0, le=1)]] | None = None
     seed: Count = 0
     save_every: Annotated[float, Field(gt=0)] = 60.0
     keep: Count = 3
