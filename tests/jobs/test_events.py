@@ -13,9 +13,9 @@ from napari_teramind.jobs import (
     Preview,
     Progress,
     Warned,
-    about,
     parse_event,
 )
+from napari_teramind.words import about
 
 EVENTS: list[Event] = [
     Planned(text="512 x 512 px", details={"evaluations": 3}),

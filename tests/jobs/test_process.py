@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from napari_teramind.brain import open_brain
 from napari_teramind.jobs import (
     Failed,
     Finished,
@@ -112,7 +113,9 @@ def test_a_killed_job_is_told_as_failed(long_job: SimulateSpec, brain_copy: Path
     assert isinstance(last, Failed)
     assert last.exit_code == 1
     assert str(job.log_path) in last.message
-    assert not (brain_copy / "simulations" / "long").exists()
+    simulations = open_brain(brain_copy).simulations
+    assert "long" not in simulations
+    assert simulations.unfinished() == ["long"]
 
 
 def test_garbage_on_standard_output_is_told_not_swallowed(tmp_path: Path) -> None:

@@ -189,6 +189,6 @@ def test_what_does_not_fit_in_memory_is_refused_before_it_starts(
     events: list[Event] = []
     assert run_job(spec, events.append) == 2
     assert isinstance(events[-1], Failed)
-    assert "GB of memory" in events[-1].message
+    assert "of memory and 1 MB are free; close what else uses it" in events[-1].message
     # Saying what it would take is no work.
     assert run_job(spec.model_copy(update={"dry_run": True}), events.append) == 0

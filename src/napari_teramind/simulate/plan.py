@@ -131,9 +131,11 @@ def check_fits(plan: Plan, memory: int, disk: int) -> None:
         )
     if plan.memory_bytes > memory:
         width = int((x1 - x0) * memory / plan.memory_bytes * _SAFETY)
+        what = f"a region of about {width:,} px width (now {x1 - x0:,}) would fit"
+        if width < plan.layout.patch:
+            what = "close what else uses it, or choose another device or a smaller network"
         raise UserError(
-            f"This needs {size(plan.memory_bytes)} of memory and {size(memory)} are free; a region "
-            f"of about {width:,} px width (now {x1 - x0:,}) would fit."
+            f"This needs {size(plan.memory_bytes)} of memory and {size(memory)} are free; {what}."
         )
 
 

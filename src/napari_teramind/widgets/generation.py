@@ -167,7 +167,7 @@ def free_name(
     base = (
         f"seed {seed}, slices {slices[0]}-{slices[1] - 1}, y {roi[0]}-{roi[1]}, x {roi[2]}-{roi[3]}"
     )
-    taken = set(brain.simulations)
+    taken = {*brain.simulations, *brain.simulations.unfinished()}
     if base not in taken:
         return base
     return next(name for n in range(2, len(taken) + 3) if (name := f"{base} ({n})") not in taken)

@@ -13,6 +13,9 @@ from napari_teramind.widgets.train_results import LossPlot, Samples
 from napari_teramind.widgets.train_watch import RunView
 from napari_teramind.words import about
 
+LINK = "#3D8FD1"
+"""Qt's own blue of links is hardly seen on napari's dark theme; this one is on both."""
+
 
 class TrainProgress(QWidget):
     """Shows a run, with what can be done about it."""
@@ -144,4 +147,4 @@ def _time_left(view: RunView) -> str:
 
 
 def _link(path: Path, words: str) -> str:
-    return f'<a href="{QUrl.fromLocalFile(str(path)).toString()}">{words}</a>'
+    return f'<a style="color: {LINK}" href="{QUrl.fromLocalFile(str(path)).toString()}">{words}</a>'
