@@ -332,15 +332,18 @@ def main() -> None:
         "as_conv3d": {k: v / 1e9 for k, v in flops.as_conv3d(bench.config).items()},
         "executed_by_ours": {k: v / 1e9 for k, v in flops.as_ours(bench.config).items()},
     }
-    for part in options.parts:
-        print(part, flush=True)
-        results[part] = getattr(bench, part)()
     side = 8192 if options.device.startswith("cuda") else 2048
     results["matrix_peak"] = {
         name: machine.matrix_peak(options.device, getattr(torch, name), side)
         for name in {p.removeprefix("autocast-") for p in [options.published, *options.ours]}
     }
-    report.store(results, options.results)
+    for part in options.parts:
+        print(part, flush=True)
+        results[part] = getattr(bench, part)()
+        # After every part: the next one may take an hour.
+        report.store(results, options.results)
+    print("\n" + report.tables(results))
+    print(options.results)
 
 
 if __name__ == "__main__":

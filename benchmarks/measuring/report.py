@@ -15,14 +15,12 @@ DAY = 86_400
 
 
 def store(results: dict[str, Any], path: Path) -> None:
-    """Add what follows from the measurements, print it, and write everything as JSON."""
+    """Add what follows from the measurements, and write everything as JSON."""
     if "main" in results:
         results["ratios"] = ratios(results["main"])
         results["whole_brain"] = whole_brain(results)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(results, indent=2) + "\n")
-    print("\n" + tables(results))
-    print(path)
 
 
 def ratios(runs: list[dict[str, Any]]) -> dict[str, Any]:
