@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from published.network import PublishedNetwork, upsample
 from torch import Tensor
 
-from napari_teramind.model import ModelConfig, TeraMind, layers
+from napari_teramind.model import ModelConfig, TeraMind, gene_morph, layers
 from napari_teramind.model.network import Encoded
 
 
@@ -61,7 +61,14 @@ def unfuse_norms() -> None:
         h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6)
         return h.to(x.dtype) * self.weight
 
+    def norm_silu(x: Tensor, gain: Tensor, shift: Tensor | None = None) -> Tensor:
+        h = x.float()
+        h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6)
+        h = h.to(x.dtype) * gain
+        return F.silu(h if shift is None else h + shift)
+
     layers.RMSNorm.forward = forward  # type: ignore[method-assign]
+    gene_morph.norm_silu = norm_silu
 
 
 def unfuse_attention() -> None:

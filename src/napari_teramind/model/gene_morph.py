@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_teramind.model.config import ModelConfig
-from napari_teramind.model.layers import MLP, RMSNorm, SliceConv, downsample, upsample
+from napari_teramind.model.layers import MLP, RMSNorm, SliceConv, downsample, norm_silu, upsample
 
 
 class TimeEmbedding(nn.Module):
@@ -70,13 +70,13 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Map x (B, y, x, M, C) and SiLU of the time embedding (B, E) to (B, y', x', M, C')."""
-        h = F.silu(self.norm1(x))
+        h = norm_silu(x, self.norm1.weight)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
         h = self.conv1(h)
         scale, shift = self.time(time)[:, None, None, None].chunk(2, dim=-1)
-        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
-        h = self.conv2(self.dropout(F.silu(h)))
+        h = norm_silu(h, self.norm2.weight * (1 + scale), shift)
+        h = self.conv2(self.dropout(h))
         out: Tensor = h + (x if self.skip is None else self.skip(x))
         return out
 
@@ -262,5 +262,5 @@ class GeneMorphUNet(nn.Module):
         remaining = list(skips)
         for block in self.decoder:
             h = block(h, remaining.pop(), features, time)
-        out: Tensor = self.exit(F.silu(self.exit_norm(h)))
+        out: Tensor = self.exit(norm_silu(h, self.exit_norm.weight))
         return out
