@@ -32,6 +32,27 @@ class GeneGeneAttention(nn.Module):
         self.down_z = SliceConv(
             config.genes, config.genes, (depth, 3, 3), config.gene_slices, config.image_slices
         )
+        self._begin_as_identity()
+
+    def _begin_as_identity(self) -> None:
+        """Let values pass unmixed before training.
+
+        A token's features are places (slice, row, column of bins), which the convolution that
+        follows reads as such. Random linear layers would scramble them, and training would have to
+        find out first where in the patch a count lies.
+        """
+        for linear in (self.v, self.proj):
+            nn.init.eye_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        width = self.v.in_features
+        # GELU(x) - GELU(-x) = x: half of the hidden units carry the identity.
+        with torch.no_grad():
+            identity = torch.eye(width)
+            self.mlp.fc1.weight[: 2 * width] = torch.cat([identity, -identity])
+            self.mlp.fc1.bias[: 2 * width] = 0
+            self.mlp.fc2.weight[:, : 2 * width] = torch.cat([identity, -identity], dim=1)
+            self.mlp.fc2.weight[:, 2 * width :] *= 0.1
+            self.mlp.fc2.bias.zero_()
 
     def queries(self, tokens: Tensor) -> Tensor:
         """Normed queries, which are the keys too: (B, genes, d) to (B, genes, d)."""
