@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import training_jobs as jobs
 from napari_teramind.brain import BrainStore
-from training import jobs
 
 pytestmark = pytest.mark.timeout(600)
 

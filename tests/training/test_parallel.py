@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+import training_jobs as jobs
 from napari_teramind.brain import BrainStore
-from training import jobs
 
 pytestmark = pytest.mark.timeout(300)
 

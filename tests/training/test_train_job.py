@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+import training_jobs as jobs
 from napari_teramind.brain import BrainStore
 from napari_teramind.errors import UserError
 from napari_teramind.jobs import TrainSpec, build_spec
 from napari_teramind.training import PRESETS, TrainConfig, estimate, fit
 from napari_teramind.training.record import read_record
-from training import jobs
 
 pytestmark = pytest.mark.timeout(280)
 

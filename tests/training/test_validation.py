@@ -20,7 +20,7 @@ from napari_teramind.training.loop import Moment, network_shape
 from napari_teramind.training.record import read_curve, read_record, read_samples
 from napari_teramind.training.source import common_panel
 from napari_teramind.training.validation import Validator, _scores, held_out_fields
-from training.jobs import QUICK, assert_same_weights
+from training_jobs import QUICK, assert_same_weights
 
 FIELD = (64, 192, 0, 128)
 

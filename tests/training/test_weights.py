@@ -13,7 +13,7 @@ from napari_teramind.errors import UserError
 from napari_teramind.model import ModelConfig, TeraMind, load_model, save_model
 from napari_teramind.training import TrainConfig, fit
 from napari_teramind.training.weights import start_from
-from training.jobs import QUICK
+from training_jobs import QUICK
 
 SHAPE = {"channels": 4, "time_channels": 32, "patch": 32, "gene_channels": (8, 6, 4)}
 
