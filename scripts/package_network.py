@@ -12,6 +12,7 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from napari_teramind.model import load_model, save_model
 
@@ -19,6 +20,17 @@ ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "src" / "napari_teramind" / "networks" / "phantom.safetensors"
 RECORDS = ROOT / "checkpoints" / "phantom"
 LIMIT = 20_000_000
+
+
+def without_folders(value: Any) -> Any:
+    """Name files only: where they lay on the machine that trained is nobody's business."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return value
 
 
 def main() -> None:
@@ -32,7 +44,10 @@ def main() -> None:
     model = load_model(source)
     provenance["trained_on"] = ["phantom supp_m, size S, seed 0", "phantom supp_f, size S, seed 0"]
     provenance["weights_sha256"] = model.sha256
-    provenance.pop("genes", None)
+    for repeated in ("genes", "job", "model"):
+        provenance.pop(repeated, None)
+    provenance["train"].pop("genes", None)
+    provenance = without_folders(provenance)
     save_model(model, TARGET, provenance, half=True)
     size = TARGET.stat().st_size
     if size > LIMIT:

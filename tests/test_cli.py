@@ -97,7 +97,8 @@ def test_dry_run_says_what_it_would_take_and_writes_nothing(
     done = teramind("simulate", brain_copy, "--checkpoint", tiny_checkpoint, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "256 x 384 px x 4 slices" in done.stdout
-    assert "GB" in done.stdout
+    assert "MB of memory" in done.stdout
+    assert "on disk" in done.stdout
     assert sorted(brain_copy.rglob("*")) == before
 
 
