@@ -83,4 +83,8 @@ def test_the_manifest_offers_readers_samples_and_panels():
     ]
     samples = manifest.contributions.sample_data
     assert [s.key for s in samples] == ["main", "supp_m", "supp_f"]
-    assert [w.display_name for w in manifest.contributions.widgets] == ["Brain", "Simulate"]
+    assert [w.display_name for w in manifest.contributions.widgets] == [
+        "Brain",
+        "Simulate",
+        "Train",
+    ]

@@ -227,9 +227,10 @@ def test_keys_generate_and_cancel_and_show_the_real_stains(panel, draw, fake_job
 
 
 def test_a_tiny_network_generates_a_region_of_a_tiny_brain(
-    make_napari_viewer, brain_copy: Path, tiny_checkpoint: Path, draw, qtbot
+    make_napari_viewer, brain_copy: Path, tiny_checkpoint: Path, draw, qtbot, monkeypatch
 ):
-    """The whole way, with the real job."""
+    """The whole way, with the real job, where no network came with the package."""
+    monkeypatch.setattr("napari_teramind.widgets.checkpoints.packaged_path", lambda: None)
     viewer = make_napari_viewer(show=True)
     _, panel = viewer.window.add_plugin_dock_widget("napari-teramind", "Simulate")
     assert panel.empty.isVisibleTo(panel)

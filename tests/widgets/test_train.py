@@ -189,7 +189,15 @@ def test_a_training_outlives_napari_and_is_found_again(make_panel, panel, qtbot)
     again.stop()
     qtbot.waitUntil(lambda: not again.watch.view.is_going, timeout=LONG)
     assert again.progress.words.text().startswith("Stopped at about step ")
-    assert not psutil.pid_exists(status["pid"])
+    # Its process is a child of this one, and stays as a zombie until this one ends.
+    qtbot.waitUntil(lambda: ended(status["pid"]), timeout=LONG)
+
+
+def ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_a_killed_training_shows_a_clear_state(panel, qtbot):
