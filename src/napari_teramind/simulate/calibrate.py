@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import torch
 
@@ -11,10 +12,24 @@ from napari_teramind.simulate.batches import Batches
 from napari_teramind.simulate.pools import PatchPool
 from napari_teramind.simulate.request import Layout
 
+LONGEST = 10.0
+"""Seconds that a calibration takes, but that one patch is evaluated whatever it takes."""
+
+WORTH = 200
+"""A run of that many batches and more takes much longer than its calibration."""
+
+
+class Pace(NamedTuple):
+    """Seconds that a patch takes: its gene features, once; encoder and decoder at every step."""
+
+    features: float
+    encoder: float
+    decoder: float
+
 
 @torch.inference_mode()
-def seconds_per_evaluation(model: TeraMind, layout: Layout, repeats: int = 2) -> float:
-    """Time one batch of every part of the network, and return what a collage patch costs.
+def seconds_per_evaluation(model: TeraMind, layout: Layout, longest: float = LONGEST) -> float:
+    """Time a few evaluations of every part of the network; return what a collage patch costs.
 
     Parameters
     ----------
@@ -22,14 +37,30 @@ def seconds_per_evaluation(model: TeraMind, layout: Layout, repeats: int = 2) ->
         The network, on the device and in the precision of the run.
     layout
         Of the run: batch, band and steps count.
-    repeats
-        Measurements, after one to warm up; the fastest counts.
+    longest
+        Seconds after which no further evaluation begins. One patch is evaluated first, which also
+        warms the device up; then whole batches, as the run has them, where there is time.
     """
-    c, batch = model.config, layout.settings.batch
-    genes = torch.zeros(batch, c.genes, c.gene_slices, c.bins, c.bins, device=model.device)
-    image = torch.zeros(batch, c.patch, c.patch, c.image_slices, c.stains, device=model.device)
+    batch, begun = layout.settings.batch, _now(model)
+    measured = {1: [_measure(model, 1)]}
+    for size in (1, batch, batch):
+        expected = sum(measured[1][-1]) * size
+        if _now(model) - begun + expected > longest:
+            break
+        measured.setdefault(size, []).append(_measure(model, size))
+    best = Pace(*map(min, zip(*measured[max(measured)], strict=True)))
+    rows = layout.settings.band or layout.windows[0].rows
+    again = (rows + 1) / rows  # neighbouring bands both encode the shifted row between them
+    return best.features / layout.request.steps + best.encoder * again + best.decoder
+
+
+def _measure(model: TeraMind, size: int) -> Pace:
+    """Evaluate a batch of that many patches, and return the seconds for one."""
+    c = model.config
+    genes = torch.zeros(size, c.genes, c.gene_slices, c.bins, c.bins, device=model.device)
+    image = torch.zeros(size, c.patch, c.patch, c.image_slices, c.stains, device=model.device)
     time_ = model.time_embedding(torch.tensor([500], device=model.device))
-    evaluate = Batches(batch)
+    evaluate = Batches(size)
 
     def features(x: torch.Tensor) -> list[torch.Tensor]:
         return model.gene_features(x)
@@ -41,21 +72,15 @@ def seconds_per_evaluation(model: TeraMind, layout: Layout, repeats: int = 2) ->
     def decode(middle: torch.Tensor, *rest: torch.Tensor) -> list[torch.Tensor]:
         return [model.decode(Encoded(middle, list(rest[:-4]), list(rest[-4:])), time_)]
 
-    places = [(0, k) for k in range(batch)]
-    best = [float("inf")] * 3
-    for _ in range(1 + repeats):
-        begun = _now(model)
-        levels = evaluate(features, [genes])
-        first = _now(model)
-        pool = PatchPool()
-        pool.put(places, evaluate(encode, [image, *levels]))
-        second = _now(model)
-        evaluate(decode, [*pool.take(places), *levels])
-        taken = (first - begun, second - first, _now(model) - second)
-        best = [min(old, new) for old, new in zip(best, taken, strict=True)]
-    rows = layout.settings.band or layout.windows[0].rows
-    once, encoder, decoder = (seconds / evaluate.size for seconds in best)
-    return once / layout.request.steps + encoder * (rows + 1) / rows + decoder
+    begun = _now(model)
+    levels = evaluate(features, [genes])
+    first = _now(model)
+    places = [(0, k) for k in range(size)]
+    pool = PatchPool()
+    pool.put(places, evaluate(encode, [image, *levels]))
+    second = _now(model)
+    evaluate(decode, [*pool.take(places), *levels])
+    return Pace((first - begun) / size, (second - first) / size, (_now(model) - second) / size)
 
 
 def _now(model: TeraMind) -> float:

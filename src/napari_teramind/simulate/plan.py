@@ -65,8 +65,7 @@ class Plan:
             f"{size(self.memory_bytes)} of memory",
             f"up to {size(self.disk_bytes)} on disk",
         ]
-        if self.seconds is not None:
-            words.append(about(self.seconds))
+        words.append("time not measured" if self.seconds is None else about(self.seconds))
         return ", ".join(words)
 
 
@@ -76,9 +75,8 @@ def plan_run(
     request: Request,
     device: str = "cpu",
     itemsize: int = 4,
-    seconds_per_evaluation: float | None = None,
 ) -> Plan:
-    """Check a request and say what it takes.
+    """Check a request and say what it takes, but for the time, which is measured.
 
     Parameters
     ----------
@@ -88,8 +86,6 @@ def plan_run(
         Kind of device.
     itemsize
         Bytes of a number in the network: 4, or 2 in half precision.
-    seconds_per_evaluation
-        Measured on that device; None leaves the time open.
 
     Raises
     ------
@@ -97,10 +93,7 @@ def plan_run(
         If the request cannot be met.
     """
     layout = lay_out(brain, config, request, device)
-    evaluations = layout.evaluations(brain)
-    seconds = None if seconds_per_evaluation is None else evaluations * seconds_per_evaluation
-    memory = memory_bytes(layout, config, itemsize)
-    return Plan(layout, evaluations, memory, seconds)
+    return Plan(layout, layout.evaluations(brain), memory_bytes(layout, config, itemsize))
 
 
 def check_fits(plan: Plan, memory: int, disk: int) -> None:

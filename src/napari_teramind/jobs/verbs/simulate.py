@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_teramind.brain import BrainStore
+    from napari_teramind.model import TeraMind
     from napari_teramind.simulate import Request
     from napari_teramind.simulate.plan import Plan
     from napari_teramind.simulate.workers import NetworkSource
@@ -42,7 +43,7 @@ def simulate(spec: SimulateSpec, job: JobContext) -> Result:
     model = source.load()
     gene_panel(brain, model)  # a plan for a brain that lacks genes would mislead
     request = _request(spec, brain)
-    plan = _plan(brain, model, request)
+    plan = _plan(brain, model, request, spec)
     details = {
         "evaluations": plan.evaluations,
         "memory_bytes": plan.memory_bytes,
@@ -180,17 +181,18 @@ def _request(spec: SimulateSpec, brain: BrainStore) -> Request:
     )
 
 
-def _plan(brain: BrainStore, model: Any, request: Request) -> Plan:
-    """Plan a run, with a short measurement on the device."""
+def _plan(brain: BrainStore, model: TeraMind, request: Request, spec: SimulateSpec) -> Plan:
+    """Plan a run; the time is measured if that is asked for, or takes little beside the run."""
     from dataclasses import replace
 
-    from napari_teramind.simulate.calibrate import seconds_per_evaluation
+    from napari_teramind.simulate.calibrate import WORTH, seconds_per_evaluation
     from napari_teramind.simulate.plan import plan_run
 
-    itemsize = model.dtype.itemsize
-    plan = plan_run(brain, model.config, request, model.device.type, itemsize)
+    plan = plan_run(brain, model.config, request, model.device.type, model.dtype.itemsize)
+    if not spec.dry_run and plan.evaluations < WORTH * plan.layout.settings.batch:
+        return plan
     pace = seconds_per_evaluation(model, plan.layout)
-    return replace(plan, seconds=pace * plan.evaluations)
+    return replace(plan, seconds=pace * plan.evaluations / spec.workers)
 
 
 def _check_fits(plan: Plan, brain: BrainStore, device: Any, workers: int) -> None:
