@@ -14,6 +14,7 @@ import zarr
 from napari_ome_zarr import napari_get_reader
 
 from napari_teramind.brain import BrainWriter, LabelInfo, open_brain
+from simulations import keep_simulation
 
 
 @pytest.fixture
@@ -22,8 +23,8 @@ def brain_with_simulation(tiny_brain, tmp_path):
     shutil.copytree(tiny_brain.path, path)
     brain = open_brain(path)
     image = np.full((2, 2, 160, 200), 77, np.uint8)
-    brain.write_simulation(
-        "seed 0", roi=(32, 192, 48, 248), slices=(1, 3), image=image, provenance={"seed": 0}
+    keep_simulation(
+        brain, "seed 0", image, roi=(32, 192, 48, 248), slices=(1, 3), provenance={"seed": 0}
     )
     return brain
 

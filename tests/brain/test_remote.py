@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from napari_teramind.brain import open_brain
+from napari_teramind.brain.result import ResultWriter
 from napari_teramind.errors import UserError
+from simulations import keep_simulation
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -23,11 +25,12 @@ class _Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture
 def served(tiny_brain, tmp_path):
     shutil.copytree(tiny_brain.path, tmp_path / "brain.zarr")
-    open_brain(tmp_path / "brain.zarr").write_simulation(
+    keep_simulation(
+        open_brain(tmp_path / "brain.zarr"),
         "seed 0",
+        np.full((2, 2, 64, 64), 7, np.uint8),
         roi=(0, 64, 0, 64),
         slices=(0, 2),
-        image=np.full((2, 2, 64, 64), 7, np.uint8),
         provenance={"seed": 0},
     )
     handler = partial(_Quiet, directory=str(tmp_path))
@@ -66,7 +69,6 @@ def test_what_is_not_there_is_a_sentence(served):
 
 def test_a_remote_brain_is_not_written_to(served):
     brain = open_brain(f"{served}/brain.zarr")
-    image = np.zeros((2, 1, 64, 64), np.uint8)
     with pytest.raises(UserError, match="copy the brain to this computer"):
-        brain.write_simulation("a", roi=(0, 64, 0, 64), slices=(0, 1), image=image, provenance={})
+        ResultWriter.create(brain, "a", (0, 64, 0, 64), (0, 1), {})
     assert not Path("http:").exists()

@@ -17,6 +17,7 @@ from napari_teramind.plugin.layers import (
     structure_names,
     tag_of,
 )
+from simulations import keep_simulation
 
 PIXEL = 0.108
 
@@ -123,8 +124,8 @@ def test_a_gene_has_a_colour_of_its_own_and_a_contrast_that_shows_it(tiny_brain:
 def test_a_result_shares_place_colours_and_contrast_with_the_stain(brain_copy: Path):
     brain = open_brain(brain_copy)
     image = np.full((2, 2, 70, 90), 200, np.uint8)
-    brain.write_simulation(
-        "one", roi=(33, 103, 45, 135), slices=(1, 3), image=image, provenance={"seed": 7}
+    keep_simulation(
+        brain, "one", image, roi=(33, 103, 45, 135), slices=(1, 3), provenance={"seed": 7}
     )
     dapi, polyt = (Layer.create(*layer) for layer in simulation_layers(brain, "one"))
     assert [dapi.name, polyt.name] == ["DAPI (generated, seed 7)", "PolyT (generated, seed 7)"]

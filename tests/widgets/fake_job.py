@@ -39,6 +39,9 @@ def good(spec: dict) -> None:
 
     from napari_teramind.brain import open_brain
 
+    sys.path.append(str(Path(__file__).parents[1]))  # as pytest does
+    from simulations import keep_simulation
+
     tell("planned", text="64 x 64 px", details={"evaluations": 12})
     for number in (1, 2, 3):
         preview(spec, number)
@@ -46,11 +49,12 @@ def good(spec: dict) -> None:
         time.sleep(0.6)
     (y0, y1, x0, x1), (z0, z1) = spec["roi"], spec["slices"]
     image = np.full((2, z1 - z0, y1 - y0, x1 - x0), 77, np.uint8)
-    path = open_brain(spec["brain"]).write_simulation(
+    path = keep_simulation(
+        open_brain(spec["brain"]),
         spec["name"],
+        image,
         roi=tuple(spec["roi"]),
         slices=tuple(spec["slices"]),
-        image=image,
         provenance={"seed": spec["seed"]},
     )
     tell("finished", result={"path": path, "name": spec["name"], "summary": ["Generated."]})

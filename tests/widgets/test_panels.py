@@ -34,6 +34,7 @@ from napari_teramind.widgets.parts import PANEL_WIDTH, PathChoice, micrometers
 from napari_teramind.widgets.plan import plan_words
 from napari_teramind.widgets.session import session_of
 from napari_teramind.widgets.simulate import SimulateWidget
+from simulations import keep_simulation
 
 FACTS = Facts(ModelConfig(genes=12, channels=4, time_channels=32), None)
 FIELDS = (QAbstractButton, QComboBox, QSpinBox, QLineEdit)
@@ -298,9 +299,8 @@ def test_lengths_are_told_as_people_say_them():
 
 def test_a_result_of_an_earlier_session_is_listed_hidden(make_napari_viewer, brain_copy):
     image = np.full((2, 1, 64, 64), 9, np.uint8)
-    open_brain(brain_copy).write_simulation(
-        "old", roi=(0, 64, 0, 64), slices=(0, 1), image=image, provenance={"seed": 3}
-    )
+    brain = open_brain(brain_copy)
+    keep_simulation(brain, "old", image, roi=(0, 64, 0, 64), slices=(0, 1), provenance={"seed": 3})
     viewer = make_napari_viewer()
     add_brain(viewer, brain_copy)
     assert not viewer.layers["DAPI (generated, seed 3)"].visible

@@ -16,6 +16,7 @@ from napari_teramind.brain import open_brain
 from napari_teramind.widgets import results
 from napari_teramind.widgets.generation import free_name
 from napari_teramind.widgets.simulate import SimulateWidget
+from simulations import keep_simulation
 
 LONG = 20_000  # ms; what a started Python takes on a busy machine
 
@@ -93,7 +94,7 @@ def test_the_same_again_gets_another_name(brain_copy: Path):
     first = free_name(brain, 0, roi, (0, 2))
     assert first == "seed 0, slices 0-1, y 64-128, x 100-164"
     image = np.zeros((2, 2, 64, 64), np.uint8)
-    brain.write_simulation(first, roi=roi, slices=(0, 2), image=image, provenance={})
+    keep_simulation(brain, first, image, roi=roi, slices=(0, 2), provenance={})
     assert free_name(brain, 0, roi, (0, 2)) == f"{first} (2)"
 
 

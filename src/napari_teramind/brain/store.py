@@ -1,9 +1,7 @@
-"""Reading a brain: images, gene bins, tables, results; and writing results into it."""
+"""Reading a brain: images, gene bins, tables, results."""
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
-from napari_teramind.brain import layout, multiscale, pyramid
+from napari_teramind.brain import layout
 from napari_teramind.brain.foundation import read_root
-from napari_teramind.brain.layout import Placement
 from napari_teramind.brain.multiscale import MultiscaleImage
 from napari_teramind.errors import UserError
 
@@ -278,108 +275,6 @@ class BrainStore:
             raise UserError(
                 f"{self.path} has no table {name!r} that can be read: see its folder 'tables'."
             ) from error
-
-    def write_simulation(
-        self,
-        name: str,
-        *,
-        roi: Roi,
-        slices: Range,
-        image: np.ndarray,
-        provenance: Mapping[str, Any],
-        overwrite: bool = False,
-    ) -> str:
-        """Keep a generated image in the brain, lying exactly over what it stands for.
-
-        The result appears at ``simulations/<name>`` complete, in one step, or not at all.
-
-        Parameters
-        ----------
-        name : str
-            Name of the result.
-        roi, slices : tuple of int
-            Region that was generated, pixels and slices, half open.
-        image : ndarray of uint8, (stains, z, y, x)
-        provenance : mapping
-            How it was made; JSON.
-        overwrite : bool
-            Replace a result of that name.
-
-        Returns
-        -------
-        str
-            Path of the result.
-
-        Raises
-        ------
-        UserError
-            If the name is not allowed or taken, or the region not within the brain.
-        """
-        layout.check_name(name, "simulation")
-        self.check_roi(roi, slices)
-        y0, y1, x0, x1 = roi
-        expected = (len(self.stain_names), slices[1] - slices[0], y1 - y0, x1 - x0)
-        if image.shape != expected or image.dtype != np.uint8:
-            raise ValueError(f"image {image.shape} {image.dtype}, expected uint8 of {expected}")
-        if "://" in self.path:
-            raise UserError(
-                f"{self.path} is remote, and results are kept in the brain: copy the brain to this"
-                " computer."
-            )
-        folder = Path(self.path) / "simulations"
-        target = folder / name
-        if target.exists() and not overwrite:
-            raise UserError(
-                f"The brain has a simulation {name!r} already: choose another name, or allow"
-                " overwriting."
-            )
-        root = zarr.open_group(self.path, mode="r+")
-        root.require_group("simulations")
-        partial = folder / f".{uuid.uuid4().hex}"
-        try:
-            self._fill_result(root, partial.name, name, roi, slices, image, provenance)
-            if target.exists():
-                target.rename(folder / f"{partial.name}.old")
-            partial.rename(target)
-            shutil.rmtree(folder / f"{partial.name}.old", ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        return str(target)
-
-    def _fill_result(
-        self,
-        root: zarr.Group,
-        key: str,
-        name: str,
-        roi: Roi,
-        slices: Range,
-        image: np.ndarray,
-        provenance: Mapping[str, Any],
-    ) -> None:
-        # The brain's own nominal grid, so that the result lies over its slices.
-        z_scale, z_origin = self.stains.scale()[1], self.stains.translation()[1]
-        placement = Placement(
-            self.pixel_size, 1, z_scale, z_origin + slices[0] * z_scale, (roi[0], roi[2])
-        )
-        levels = layout.n_levels(*image.shape[-2:])
-        attributes = multiscale.image_attributes(name, levels, placement, self.stains.channels)
-        attributes["teramind"] = {
-            "complete": True,
-            "roi": list(roi),
-            "slices": list(slices),
-            "provenance": dict(provenance),
-        }
-        group = root.create_group(f"simulations/{key}", attributes=attributes)
-        arrays = multiscale.create_levels(
-            group, image.shape, levels, np.uint8, layout.STAIN_CHUNK, layout.STAIN_TILE
-        )
-        for z in range(image.shape[1]):
-            arrays[0][:, z] = image[:, z]
-            reduced = image[:, z]
-            for array in arrays[1:]:
-                reduced = pyramid.mean_halve(reduced)
-                array[:, z] = reduced
 
 
 def open_brain(path: str | Path) -> BrainStore:
