@@ -21,6 +21,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "resume": {"brain": "b.zarr"},
     "attention": {"brain": "b.zarr", "checkpoint": "c.safetensors", "pairs": ["DOPA", ("a", "b")]},
     "structures": {"brain": "b.zarr", "atlas": "allen_mouse_25um"},
+    "atlas": {"source": "allen_mouse_25um"},
     "export": {"brain": "b.zarr", "image": "stains", "out": "o.ome.tif"},
     "checkpoint-list": {"folder": "networks"},
     "checkpoint-convert": {"source": "last.ckpt", "out": "c.safetensors"},

@@ -14,9 +14,9 @@ from napari_teramind.plugin.layers import (
     brain_layers,
     gene_layer,
     simulation_layers,
-    structure_names,
     tag_of,
 )
+from napari_teramind.plugin.looks import structure_names
 from simulations import keep_simulation
 
 PIXEL = 0.108

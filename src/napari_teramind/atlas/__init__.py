@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from napari_teramind.atlas.brainglobe import from_brainglobe, load_brainglobe
+from napari_teramind.atlas.brainglobe import (
+    brainglobe_names,
+    from_brainglobe,
+    load_brainglobe,
+)
 from napari_teramind.atlas.resample import (
     AffineTransform,
     LandmarkTransform,
@@ -29,6 +33,7 @@ __all__ = [
     "Structure",
     "StructureTable",
     "allen_structures",
+    "brainglobe_names",
     "from_brainglobe",
     "ids_at",
     "load_brainglobe",

@@ -50,7 +50,7 @@ def load_brainglobe(
     except ImportError as error:
         raise UserError(
             f"The atlas {name!r} comes from BrainGlobe; install it with "
-            "pip install brainglobe-atlasapi, or give the path of an annotation volume."
+            "pip install 'brainglobe-atlasapi>=2', or give the path of an annotation volume."
         ) from error
 
     def told(done: int, total: int) -> None:
@@ -67,6 +67,31 @@ def load_brainglobe(
             f"BrainGlobe could not provide the atlas {name!r} ({error}); "
             "check the name in its list and the network connection."
         ) from error
+
+
+def brainglobe_names() -> list[str]:
+    """List BrainGlobe's atlases: those on this computer, and all others if its list is at hand.
+
+    Raises
+    ------
+    UserError
+        When ``brainglobe-atlasapi`` is not installed.
+    """
+    try:
+        from brainglobe_atlasapi import list_atlases
+    except ImportError as error:
+        raise UserError(
+            "The list of atlases comes from BrainGlobe; install it with "
+            "pip install 'brainglobe-atlasapi>=2'."
+        ) from error
+    with redirect_stdout(sys.stderr):
+        names = set(list_atlases.get_downloaded_atlases())
+        try:
+            names |= set(list_atlases.get_all_atlases_lastversions())
+        except (OSError, KeyError, ValueError, RuntimeError):
+            # No network, and no list was ever kept.
+            return sorted(names)
+    return sorted(names)
 
 
 def from_brainglobe(atlas: Any) -> Atlas:

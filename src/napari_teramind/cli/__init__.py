@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from napari_teramind.cli import (  # noqa: F401  # verbs
+    atlas,
     attention,
     brains,
     export,

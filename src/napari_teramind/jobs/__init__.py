@@ -16,22 +16,29 @@ from napari_teramind.jobs.events import (
 from napari_teramind.jobs.process import JobProcess
 from napari_teramind.jobs.runner import run_job
 from napari_teramind.jobs.specs import (
+    AtlasSpec,
+    AttentionSpec,
     ConvertCheckpointSpec,
+    ExportSpec,
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
     InfoSpec,
     JobSpec,
     PhantomSpec,
     SimulateSpec,
+    StructuresSpec,
     TrainSpec,
     build_spec,
     load_spec,
 )
 
 __all__ = [
+    "AtlasSpec",
+    "AttentionSpec",
     "ConvertCheckpointSpec",
     "Emit",
     "Event",
+    "ExportSpec",
     "Failed",
     "Finished",
     "ImportMerscopeSpec",
@@ -46,6 +53,7 @@ __all__ = [
     "Preview",
     "Progress",
     "SimulateSpec",
+    "StructuresSpec",
     "TrainSpec",
     "Warned",
     "build_spec",

@@ -7,7 +7,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-from napari_teramind.plugin.layers import CONTOUR, structure_names, tag_of
+from napari_teramind.plugin.layers import CONTOUR, tag_of
+from napari_teramind.plugin.looks import structure_names
 
 if TYPE_CHECKING:
     from napari import Viewer

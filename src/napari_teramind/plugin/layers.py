@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_teramind.plugin.lazy import LazyView, Recode, channel_pyramid
+from napari_teramind.plugin.looks import structure_colormap, structure_features
 
 if TYPE_CHECKING:
-    import pandas as pd
     from napari.layers import Layer
 
     from napari_teramind.brain import BrainStore, MultiscaleImage
@@ -26,8 +26,6 @@ AXES = ("z", "y", "x")
 UNITS = ("um", "um", "um")
 CONTOUR = 2
 STRUCTURE_OPACITY = 0.8
-UNKNOWN = "#808080"
-"""Colour of structures that the atlas's table lacks, or gives no colour."""
 
 # Okabe and Ito's hues, which survive the common colour blindnesses, without the two that stand for
 # DAPI and PolyT, and lighter than theirs, as they are added to a dark image.
@@ -127,55 +125,21 @@ def structure_layer(brain: BrainStore) -> LayerTuple:
     Labels are numbered 1, 2, ... in the order of the atlas's ids, which are the features' column
     ``id``; see `Recode`.
     """
-    from napari.utils.colormaps import DirectLabelColormap
-
     image, table = brain.structures, brain.structure_table
     if image is None or table is None:
         raise ValueError(f"{brain.path} has no structures")
-    features = _structure_features(table)
-    recode = Recode(table["id"].tolist())
-    colors: dict[int | None, Any] = {None: UNKNOWN}
-    colors |= dict(zip(features["index"], features.pop("color"), strict=True))
-    colors[0] = "#00000000"
     repeat = max(1, round(image.scale(0)[-1] / brain.pixel_size))
     meta = _placement(image, repeat) | {
         "name": "structures",
-        "colormap": DirectLabelColormap(color_dict=colors),
-        "features": features,
+        "colormap": structure_colormap(table),
+        "features": structure_features(table),
         "opacity": STRUCTURE_OPACITY,
         "blending": "translucent_no_depth",
         "metadata": {TAG: _tag(brain, "structures", "structures")},
     }
+    recode = Recode(table["id"].tolist())
     pyramid = channel_pyramid(image.levels, None, finest_repeat=repeat, recode=recode)
     return _with_data(pyramid, meta, "labels")
-
-
-def structure_names(layer: Layer) -> dict[int, str]:
-    """Return "SNc - Substantia nigra, compact part" for every label of a structures layer."""
-    features = layer.features
-    return {
-        int(label): f"{acronym} - {name}"
-        for label, acronym, name in zip(
-            features["index"], features["acronym"], features["name"], strict=True
-        )
-    }
-
-
-def _structure_features(table: pd.DataFrame) -> pd.DataFrame:
-    """Make a row per label: its number, which napari knows as "index", and what it stands for."""
-    import pandas as pd
-
-    columns = ["id", "acronym", "name", "color_hex"]
-    listed = table[columns].drop_duplicates("id").sort_values("id")
-    rows = [
-        (0, "-", "no structure", None),
-        *listed.itertuples(index=False, name=None),
-        (-1, "?", "not in the atlas", None),
-    ]
-    features = pd.DataFrame(rows, columns=columns)
-    # pandas may read a missing colour as NaN.
-    colors = [f"#{c}" if isinstance(c, str) and c else UNKNOWN for c in features.pop("color_hex")]
-    return features.assign(index=range(len(features)), color=colors)
 
 
 def _image(

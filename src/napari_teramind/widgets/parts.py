@@ -96,7 +96,7 @@ class PathChoice(QComboBox):
         self.clear()
         for path, name in zip(paths, names, strict=True):
             double = names.count(name) > 1
-            self.addItem(_short(f"{name} ({Path(path).parent.name})" if double else name), path)
+            self.addItem(short(f"{name} ({Path(path).parent.name})" if double else name), path)
             self.setItemData(self.count() - 1, path, Qt.ItemDataRole.ToolTipRole)
         if current in paths:
             self.setCurrentIndex(paths.index(current))
@@ -128,7 +128,7 @@ class Scrolling(QScrollArea):
         return self._content.minimumSizeHint().width() + self._bar.sizeHint().width()
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """Leave out the middle of a long name, as Qt would cut off its end without a sign."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}...{name[-6:]}"
 

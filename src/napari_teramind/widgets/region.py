@@ -88,6 +88,33 @@ class Region(QObject):
         self._from_view = False
         self.changed.emit()
 
+    def outline(self, box: tuple[float, float, float, float]) -> None:
+        """Take a rectangle as if the user had drawn it, on the slice in view.
+
+        Parameters
+        ----------
+        box
+            Outer edges (y0, y1, x0, x1), micrometers in the brain's own world.
+        """
+        brain = self._session.brain
+        if brain is None:
+            return
+        self.draw()
+        if self._shapes is None:
+            return
+        corners = np.array([[box[i], box[j]] for i, j in ((0, 2), (0, 3), (1, 3), (1, 2))])
+        self._shapes.add(self._to_world(corners, brain), shape_type="rectangle")
+        self.follow_slice()
+
+    def _to_world(self, corners: np.ndarray, brain: BrainStore) -> np.ndarray:
+        """Follow a stain that the user has moved."""
+        stains = self._session.layers("stain")
+        if not stains:
+            return corners
+        scale, origin = brain.stains.scale(0)[-2:], brain.stains.translation(0)[-2:]
+        pixels = (corners - origin) / scale
+        return np.array([stains[0].data_to_world((0, *pixel))[-2:] for pixel in pixels])
+
     # Slices
 
     @property

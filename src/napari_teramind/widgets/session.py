@@ -20,6 +20,7 @@ from napari_teramind.widgets import settings
 from napari_teramind.widgets.checkpoints import Checkpoints
 from napari_teramind.widgets.generation import Generation, was_cancelled
 from napari_teramind.widgets.region import Region
+from napari_teramind.widgets.structures import Structures
 from napari_teramind.words import about
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Session(QObject):
         follow(viewer)
         self.region = Region(self)
         self.checkpoints = Checkpoints(self)
+        self.structures = Structures(self)
 
     @property
     def viewer(self) -> Viewer | None:

@@ -14,7 +14,12 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 
 from napari_teramind.errors import UserError
-from napari_teramind.jobs.specs.attention import AttentionSpec, ExportSpec, StructuresSpec
+from napari_teramind.jobs.specs.attention import (
+    AtlasSpec,
+    AttentionSpec,
+    ExportSpec,
+    StructuresSpec,
+)
 from napari_teramind.jobs.specs.base import JobPath, Location, Roi, Slices, Spec
 from napari_teramind.jobs.specs.brains import (
     ConvertCheckpointSpec,
@@ -29,6 +34,7 @@ from napari_teramind.jobs.specs.train import TrainSpec
 
 __all__ = [
     "VERBS",
+    "AtlasSpec",
     "AttentionSpec",
     "ConvertCheckpointSpec",
     "ExportSpec",
@@ -62,6 +68,7 @@ JobSpec = Annotated[
     | ResumeSpec
     | AttentionSpec
     | StructuresSpec
+    | AtlasSpec
     | ExportSpec
     | ListCheckpointsSpec
     | ConvertCheckpointSpec,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from napari_teramind.jobs.specs.base import (
+    Checkpoint,
     JobPath,
     Location,
     Roi,
@@ -27,7 +28,7 @@ class AttentionSpec(Spec):
 
     verb: Literal["attention"] = "attention"
     brain: Location
-    checkpoint: JobPath
+    checkpoint: Checkpoint
     pairs: Annotated[Pairs, Field(min_length=1)]
     genes: Location | None = None
     name: str | None = None
@@ -51,7 +52,7 @@ class StructuresSpec(Spec):
     map: MapName = "ensemble"
     quantity: Quantity = "attention"
     all_pairs: bool = False
-    checkpoint: JobPath | None = None
+    checkpoint: Checkpoint | None = None
     genes: Location | None = None
     structures: list[str] | None = None
     roi: Roi | None = None
@@ -62,6 +63,16 @@ class StructuresSpec(Spec):
     out: JobPath | None = None
     device: str = "auto"
     overwrite: bool = False
+
+
+class AtlasSpec(Spec):
+    """An atlas is opened, fetched first if it is BrainGlobe's, and told of; or all are listed."""
+
+    verb: Literal["atlas"] = "atlas"
+    source: AtlasName | None = None
+    structures: JobPath | None = None
+    find: str | None = None
+    top: Annotated[int, Field(ge=1)] = 15
 
 
 class ExportSpec(Spec):

@@ -20,6 +20,7 @@ VERBS = {
     "simulate": ("simulate", "simulate"),
     "attention": ("attention", "attention"),
     "structures": ("attention", "structures"),
+    "atlas": ("atlas", "atlas"),
     "export": ("attention", "export"),
     "resume": ("simulate", "resume"),
 }
