@@ -183,7 +183,7 @@ def test_two_runs_do_not_write_one_result(
     brain: BrainStore, tiny_network: TeraMind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def blocked(*_: Any) -> None:
-        with pytest.raises(UserError, match="Another process is computing 'm'"):
+        with pytest.raises(UserError, match="Another run is writing 'm'"):
             attention_to_store(brain, tiny_network, "m", [PAIR])
         raise KeyboardInterrupt
 

@@ -10,27 +10,26 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
 import numpy as np
 import zarr
 
 from napari_teramind.brain import layout, multiscale, pyramid
 from napari_teramind.brain.layout import Channel, Placement
-from napari_teramind.brain.ledger import LEDGER, Ledger, checksum
+from napari_teramind.brain.ledger import LEDGER, Entry, Ledger, checksum, recorded
 from napari_teramind.brain.pyramid import Unit
+from napari_teramind.brain.runs import RunFolder, disk_errors, local_folder
 from napari_teramind.brain.writer import Report
 from napari_teramind.errors import UserError
 
 if TYPE_CHECKING:
     from napari_teramind.brain.store import BrainStore
 
-_LOCK = "lock"
+_ON_FULL_DISK = "start it again: it goes on where it was"
 
 # Channels read at a time.
 _AT_ONCE = 32
@@ -43,35 +42,25 @@ class MapWriter:
     ----------
     done : set of tuple
         Shards (slice, row, column), counted from the result's corner, that are written.
-    resumed : bool
-        Whether an earlier run had begun.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        name: str,
-        channels: Sequence[Channel],
-        placement: Placement,
-        lock: filelock.BaseFileLock,
+        self, folder: Path, run: RunFolder, channels: Sequence[Channel], placement: Placement
     ) -> None:
-        self._folder, self._name, self._lock = folder, name, lock
+        self._folder, self._run = folder, run
         self._channels, self._placement = list(channels), placement
         self._group = zarr.open_group(str(folder), mode="r+")
         count = _levels(self._array(0).shape)
         self._levels = [self._array(level) for level in range(count)]
         self._ledger = Ledger(folder)
         self.done: set[Unit] = set()
-        entries, kept = self._ledger.read(), []
-        for entry in entries:
-            block = np.asarray(self._levels[0][pyramid.unit_region(self._levels[0], entry.unit)])
-            if checksum(block) == entry.crc32 and entry.unit not in self.done:
-                self.done.add(entry.unit)
-                kept.append(entry)
-        self.resumed = bool(kept)
-        if kept != entries:
-            self._ledger.rewrite(kept)
-        (folder / LEDGER).touch()
+        self._ledger.rewrite([entry for entry in self._ledger.read() if self._recover(entry)])
+
+    def _recover(self, entry: Entry) -> bool:
+        if entry.unit in self.done or recorded(self._levels[0], entry) is None:
+            return False
+        self.done.add(entry.unit)
+        return True
 
     @classmethod
     def begin(
@@ -113,35 +102,31 @@ class MapWriter:
         Raises
         ------
         UserError
-            If the name is not allowed or taken, the brain is remote, or another process is
-            writing this very result.
+            If the name is not allowed or taken, the brain is remote, its disk full, or another run
+            is writing this very result.
         """
         layout.check_name(name, "result")
-        if "://" in brain.path:
-            raise UserError(
-                f"{brain.path} is remote, and results are kept in the brain: copy the brain to this"
-                " computer."
-            )
-        parent = Path(brain.path) / kind
-        if (parent / name).exists() and not overwrite:
-            raise UserError(
-                f"The brain has a result {name!r} in {kind} already: choose another name, or allow"
-                " overwriting."
-            )
+        run = RunFolder(local_folder(brain) / kind / name)
         root = zarr.open_group(brain.path, mode="r+")
         root.require_group(kind)
         text = json.dumps([name, list(shape), dict(identity)], sort_keys=True)
         key = f".{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        folder = parent / key
-        if not (folder / LEDGER).exists():  # the last thing that is made
-            shutil.rmtree(folder, ignore_errors=True)
-            group = root.create_group(f"{kind}/{key}")
-            multiscale.create_levels(group, shape, _levels(shape), np.float32, tile, tile)
-        lock = _locked(folder, name)
+        folder = run.result.with_name(key)
+        run.acquire()
         try:
-            return cls(folder, name, channels, placement, lock)
+            if run.result.exists() and not overwrite:
+                raise UserError(
+                    f"The brain has a result {name!r} in {kind} already: choose another name, or"
+                    " allow overwriting."
+                )
+            with disk_errors(run.result, _ON_FULL_DISK):
+                if not (folder / LEDGER).exists():  # the last thing that is made
+                    shutil.rmtree(folder, ignore_errors=True)
+                    group = root.create_group(f"{kind}/{key}")
+                    multiscale.create_levels(group, shape, _levels(shape), np.float32, tile, tile)
+                return cls(folder, run, channels, placement)
         except BaseException:
-            lock.release()
+            run.release()
             raise
 
     def _array(self, level: int) -> zarr.Array[Any]:
@@ -155,17 +140,24 @@ class MapWriter:
         return pyramid.tile_side(self._levels[0])
 
     def write(self, unit: Unit, block: np.ndarray) -> None:
-        """Write a whole shard (c, y, x) of one slice, and note it in the ledger."""
+        """Write a whole shard (c, y, x) of one slice, and note it in the ledger.
+
+        Raises
+        ------
+        UserError
+            If the disk is full.
+        """
         if unit in self.done:
             raise ValueError(f"shard {unit} was already written")
         block = np.ascontiguousarray(block, dtype=np.float32)
-        self._levels[0][pyramid.unit_region(self._levels[0], unit)] = block
-        self._ledger.append("0", unit, checksum(block))
+        with disk_errors(self._run.result, _ON_FULL_DISK):
+            pyramid.put_shard(self._levels[0], unit, block)
+            self._ledger.append("0", unit, checksum(block))
         self.done.add(unit)
 
     def release(self) -> None:
-        """Let another process go on with what is written so far."""
-        self._lock.release()
+        """Let another run go on with what is written so far."""
+        self._run.release()
 
     def publish(
         self,
@@ -184,11 +176,32 @@ class MapWriter:
         report : callable, optional
             Progress callback.
 
+        Raises
+        ------
+        UserError
+            If the disk is full.
+
         Returns
         -------
         str
             Path of the result.
         """
+        with disk_errors(self._run.result, _ON_FULL_DISK):
+            self._build_levels(report)
+            made = multiscale.image_attributes(
+                self._run.result.name, len(self._levels), self._placement, self._windows(), 1.0
+            )
+            made["teramind"] = {
+                **attributes,
+                "complete": True,
+                "provenance": dict(provenance),
+            }
+            self._group.attrs.update(made)
+            self._run.put(self._folder)
+        self._run.close()
+        return str(self._run.result)
+
+    def _build_levels(self, report: Report | None) -> None:
         units: list[Unit] = sorted(self.done)
         work = []
         for level in range(1, len(self._levels)):
@@ -199,24 +212,6 @@ class MapWriter:
             pyramid.build_unit(fine, coarse, unit, pyramid.mean_halve)
             if report is not None:
                 report("Building pyramids", count + 1, len(work))
-        made = multiscale.image_attributes(
-            self._name, len(self._levels), self._placement, self._windows(), 1.0
-        )
-        made["teramind"] = {
-            **attributes,
-            "complete": True,
-            "provenance": dict(provenance),
-        }
-        self._group.attrs.update(made)
-        target = self._folder.with_name(self._name)
-        old = self._folder.with_name(f".{uuid.uuid4().hex}.old")
-        if target.exists():
-            target.rename(old)
-        self.release()  # a folder with an open file cannot be renamed everywhere
-        (self._folder / _LOCK).unlink(missing_ok=True)
-        self._folder.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-        return str(target)
 
     def _windows(self) -> list[Channel]:
         """Channels with windows up to the 99.5th percentile of what is not zero."""
@@ -234,15 +229,3 @@ class MapWriter:
 
 def _levels(shape: tuple[int, ...]) -> int:
     return layout.n_levels(shape[-2], shape[-1], smallest=8)
-
-
-def _locked(folder: Path, name: str) -> filelock.BaseFileLock:
-    """Take the lock of a folder; the system lets it go when a process ends, however it ends."""
-    lock = filelock.FileLock(folder / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise UserError(
-            f"Another process is computing {name!r} just now; wait for it, or choose another name."
-        ) from None
-    return lock

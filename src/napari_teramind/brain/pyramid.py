@@ -80,8 +80,10 @@ def put_shard(array: zarr.Array[Any], unit: Unit, block: np.ndarray) -> None:
     region = unit_region(array, unit)
     try:
         array[region] = block
-    except ValueError:
-        # Zarr reads a shard before it writes it, which fails where the old one is damaged.
+    except OSError:
+        raise
+    except Exception:
+        # Zarr reads a shard before it writes it, which fails in many ways where it is damaged.
         if not isinstance(array.store, LocalStore):
             raise
         z, row, column = unit
@@ -110,11 +112,11 @@ def build_unit(
     y1, x1 = min(y0 + side, height), min(x0 + side, width)
     region = (slice(2 * y0, 2 * y1), slice(2 * x0, 2 * x1))
     if source.ndim == 3:
-        target[z, y0:y1, x0:x1] = reduce(np.asarray(source[(z, *region)]))
+        put_shard(target, unit, reduce(np.asarray(source[(z, *region)])))
         return
     channels = source.shape[0]
     block = np.empty((channels, y1 - y0, x1 - x0), dtype=target.dtype)
     for c in range(0, channels, _CHANNELS):
         group = slice(c, min(c + _CHANNELS, channels))
         block[group] = reduce(np.asarray(source[(group, z, *region)]))
-    target[:, z, y0:y1, x0:x1] = block
+    put_shard(target, unit, block)

@@ -1,31 +1,27 @@
 """Results that grow inside a brain: shards written once, in any order, by runs that may die.
 
 A result lies at ``simulations/<name>`` from its first shard on, marked incomplete until the last.
-What a run needs to go on lies in the brain's folder ``.runs/<name>``, which goes when the result is
-complete: the ledger of finished shards with their checksums, the result that this one replaces, and
-a lock, so that two runs never write one result.
+What a run needs to go on lies beside it (:mod:`napari_teramind.brain.runs`), and goes when the
+result is complete: the ledger of finished shards with their checksums, and the result that this one
+replaces.
 """
 
 from __future__ import annotations
 
-import errno
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import filelock
 import numpy as np
 import zarr
 
 from napari_teramind.brain import foundation, layout, multiscale
 from napari_teramind.brain.growth import GrowingPyramid
 from napari_teramind.brain.layout import Placement
-from napari_teramind.brain.ledger import Entry, Ledger, checksum
+from napari_teramind.brain.ledger import Entry, checksum, recorded
 from napari_teramind.brain.pyramid import Unit, put_shard, tile_side, unit_region
+from napari_teramind.brain.runs import RunFolder, disk_errors, local_folder
 from napari_teramind.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,9 +30,9 @@ if TYPE_CHECKING:
 Roi = tuple[int, int, int, int]
 Range = tuple[int, int]
 
-RUNS = ".runs"
-_REPLACED = "replaced"
 _SMALL, _SMALL_TILE = 16384, 1024
+_KIND = "simulations"
+_ON_FULL_DISK = "go on with 'teramind resume'"
 
 
 def result_tile(height: int, width: int) -> int:
@@ -114,11 +110,10 @@ class ResultWriter(ResultReader):
         Its name.
     """
 
-    def __init__(self, path: Path, name: str, lock: filelock.BaseFileLock) -> None:
-        super().__init__(path)
-        self.name, self._lock = name, lock
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__(run.result)
+        self.name, self._run = run.result.name, run
         self._growth = GrowingPyramid(self.levels)
-        self._ledger = Ledger(_run_folder(path))
 
     @classmethod
     def create(
@@ -143,7 +138,8 @@ class ResultWriter(ResultReader):
         provenance
             How it is made; JSON.
         overwrite
-            Replace a result of that name once this one is complete.
+            Replace a result of that name. A complete one is kept aside until this one is complete;
+            see `discard`.
 
         Raises
         ------
@@ -152,24 +148,19 @@ class ResultWriter(ResultReader):
         """
         layout.check_name(name, "simulation")
         brain.check_roi(roi, slices)
-        folder = _local(brain) / "simulations"
-        path = folder / name
-        zarr.open_group(brain.path, mode="r+").require_group("simulations")
-        lock = _locked(path)
+        run = RunFolder(local_folder(brain) / _KIND / name)
+        zarr.open_group(brain.path, mode="r+").require_group(_KIND)
+        run.acquire()
         try:
-            if path.exists():
-                if not overwrite:
-                    raise UserError(_taken(brain, name))
-                replaced = _run_folder(path) / _REPLACED
-                replaced.mkdir(exist_ok=True)
-                path.rename(replaced / uuid.uuid4().hex)
-            Ledger(_run_folder(path)).rewrite([])  # of a run that is not gone on with
-            partial = folder / f".{uuid.uuid4().hex}"
-            cls._create_empty(brain, partial, name, roi, slices, provenance)
-            partial.rename(path)
-            return cls(path, name, lock)
+            if run.result.exists() and not overwrite:
+                raise UserError(_taken(brain, name))
+            with run.making() as new, disk_errors(run.result, "start it again"):
+                cls._create_empty(brain, new, name, roi, slices, provenance)
+                run.ledger.rewrite([])  # of a run that is not gone on with
+                run.put(new)
+            return cls(run)
         except BaseException:
-            lock.release()
+            run.release()
             raise
 
     @staticmethod
@@ -196,11 +187,10 @@ class ResultWriter(ResultReader):
             "slices": list(slices),
             "provenance": dict(provenance),
         }
-        with disk_errors(path):
-            group = zarr.create_group(str(path), zarr_format=3, attributes=attributes)
-            tile = result_tile(*shape[-2:])
-            chunk = min(layout.STAIN_CHUNK, tile)
-            multiscale.create_levels(group, shape, levels, np.uint8, chunk, tile)
+        group = zarr.create_group(str(path), zarr_format=3, attributes=attributes)
+        tile = result_tile(*shape[-2:])
+        chunk = min(layout.STAIN_CHUNK, tile)
+        multiscale.create_levels(group, shape, levels, np.uint8, chunk, tile)
 
     @classmethod
     def resume(cls, brain: BrainStore, name: str) -> ResultWriter:
@@ -214,32 +204,27 @@ class ResultWriter(ResultReader):
         UserError
             If there is no such result, it is complete, or another run writes it.
         """
-        path = _local(brain) / "simulations" / layout.check_name(name, "simulation")
-        if name in brain.simulations:
-            raise UserError(f"The simulation '{name}' is complete: there is nothing to resume.")
-        if not (path / "zarr.json").exists():
-            raise UserError(
-                f"The brain has no simulation '{name}' to resume; start it with 'simulate'."
-            )
-        lock = _locked(path)
+        run = RunFolder(local_folder(brain) / _KIND / layout.check_name(name, "simulation"))
+        run.acquire()
         try:
-            writer = cls(path, name, lock)
-            kept = [entry for entry in writer._ledger.read() if writer._recover(entry)]
-            writer._ledger.rewrite(kept)
+            if name in brain.simulations:
+                raise UserError(f"The simulation '{name}' is complete: there is nothing to resume.")
+            if not (run.result / "zarr.json").exists():
+                raise UserError(
+                    f"The brain has no simulation '{name}' to resume; start it with 'simulate'."
+                )
+            writer = cls(run)
+            run.ledger.rewrite([entry for entry in run.ledger.read() if writer._recover(entry)])
         except BaseException:
-            lock.release()
+            run.release()
             raise
         return writer
 
     def _recover(self, entry: Entry) -> bool:
-        level = self.levels[0]
         if entry.unit in self.done:
             return False
-        try:
-            block = np.asarray(level[unit_region(level, entry.unit)])
-        except Exception:  # whatever a damaged shard makes a codec raise
-            return False
-        if checksum(block) != entry.crc32:
+        block = recorded(self.levels[0], entry)
+        if block is None:
             return False
         self._finished(entry.unit, block)
         return True
@@ -253,7 +238,7 @@ class ResultWriter(ResultReader):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lock.release()
+        self._run.release()
 
     def write(self, unit: Unit, block: np.ndarray) -> None:
         """Write a whole shard and record it.
@@ -271,9 +256,9 @@ class ResultWriter(ResultReader):
         """
         if unit in self.done:
             raise ValueError(f"shard {unit} was already written")
-        with disk_errors(self.path):
+        with disk_errors(self.path, _ON_FULL_DISK):
             write_shard(self.levels[0], unit, block)
-            self._ledger.append("0", unit, checksum(block))
+            self._run.ledger.append("0", unit, checksum(block))
             self._finished(unit, block)
 
     def adopt(self, entry: Entry) -> None:
@@ -284,12 +269,11 @@ class ResultWriter(ResultReader):
         ValueError
             If it is not what that process says it wrote.
         """
-        level = self.levels[0]
-        block = np.asarray(level[unit_region(level, entry.unit)])
-        if checksum(block) != entry.crc32:
+        block = recorded(self.levels[0], entry)
+        if block is None:
             raise ValueError(f"shard {entry.unit} is not what its worker wrote")
-        with disk_errors(self.path):
-            self._ledger.append("0", entry.unit, entry.crc32)
+        with disk_errors(self.path, _ON_FULL_DISK):
+            self._run.ledger.append("0", entry.unit, entry.crc32)
             self._finished(entry.unit, block)
 
     def _finished(self, unit: Unit, block: np.ndarray) -> None:
@@ -304,7 +288,7 @@ class ResultWriter(ResultReader):
     def _set(self, complete: bool) -> None:
         meta = foundation.attributes(self._group)["teramind"]
         meta |= {"provenance": self.provenance, "complete": complete}
-        with disk_errors(self.path):
+        with disk_errors(self.path, _ON_FULL_DISK):
             self._group.attrs["teramind"] = meta
 
     def finish(self) -> str:
@@ -313,19 +297,12 @@ class ResultWriter(ResultReader):
         if missing is not None:
             raise ValueError(f"shard {missing} was never written")
         self._set(complete=True)
-        self._clear()
+        self._run.close()
         return str(self.path)
 
     def discard(self) -> None:
         """Remove a result that is not worth keeping, and put back the one it was to replace."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        for old in (_run_folder(self.path) / _REPLACED).glob("*"):
-            old.rename(self.path)
-        self._clear()
-
-    def _clear(self) -> None:
-        self._lock.release()  # first, as Windows does not delete a file that is open
-        shutil.rmtree(_run_folder(self.path), ignore_errors=True)
+        self._run.put_back()
 
 
 def write_shard(level: zarr.Array[Any], unit: Unit, block: np.ndarray) -> None:
@@ -340,28 +317,6 @@ def write_shard(level: zarr.Array[Any], unit: Unit, block: np.ndarray) -> None:
     put_shard(level, unit, block)
 
 
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk, or a full quota, into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"The disk of {path} is full; free some space, then go on with 'teramind resume'."
-        ) from error
-
-
-def _local(brain: BrainStore) -> Path:
-    if "://" in brain.path:
-        raise UserError(
-            f"{brain.path} is remote, and results are kept in the brain: copy the brain to this"
-            " computer."
-        )
-    return Path(brain.path)
-
-
 def _taken(brain: BrainStore, name: str) -> str:
     if name in brain.simulations:
         return (
@@ -372,23 +327,3 @@ def _taken(brain: BrainStore, name: str) -> str:
         f"The brain has an unfinished simulation '{name}'; go on with it by 'teramind resume', "
         "choose another name or allow overwriting."
     )
-
-
-def _run_folder(path: Path) -> Path:
-    """Folder of what the run of a result needs."""
-    return path.parent.parent / RUNS / path.name
-
-
-def _locked(path: Path) -> filelock.BaseFileLock:
-    """Take the lock of a result; the system gives it back when its holder dies."""
-    folder = _run_folder(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise UserError(
-            f"Another run is writing the simulation '{path.name}'; wait for it, or choose another "
-            "name."
-        ) from None
-    return lock

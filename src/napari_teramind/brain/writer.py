@@ -14,7 +14,7 @@ import zarr
 
 from napari_teramind.brain import foundation, layout, multiscale, promotion, pyramid
 from napari_teramind.brain.layout import Channel, LabelInfo
-from napari_teramind.brain.ledger import Entry, Ledger, checksum
+from napari_teramind.brain.ledger import Entry, Ledger, checksum, recorded
 from napari_teramind.brain.pyramid import Unit
 from napari_teramind.errors import UserError
 
@@ -184,11 +184,11 @@ class BrainWriter:
         return writer
 
     def _recover(self, entry: Entry) -> bool:
-        array = self._array(entry.image)
-        block = np.asarray(array[pyramid.unit_region(array, entry.unit)])
-        if entry.image == "genes":
-            block = block.astype(np.float32)
-        if checksum(block) != entry.crc32 or entry.unit in self._written[entry.image]:
+        if entry.unit in self._written[entry.image]:
+            return False
+        dtype = np.float32 if entry.image == "genes" else None
+        block = recorded(self._array(entry.image), entry, dtype)
+        if block is None:
             return False
         self._written[entry.image].add(entry.unit)
         if entry.image == "genes":
@@ -329,7 +329,7 @@ class BrainWriter:
             if unit in self._written[image]:
                 raise ValueError(f"tile {unit} of {image} was already written")
             tile = block[..., y0 - y : y1 - y, x0 - x : x1 - x]
-            array[pyramid.unit_region(array, unit)] = tile
+            pyramid.put_shard(array, unit, tile)
             self._ledger.append(image, unit, checksum(tile))
             self._written[image].add(unit)
             if image == "genes":
