@@ -53,14 +53,12 @@ def tiny_arrays() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def tiny_brain(
-    tmp_path_factory: pytest.TempPathFactory,
+def make_tiny_brain(
     tiny_arrays: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> BrainStore:
-    """Open the brain made of `tiny_arrays`. It is shared: write into a copy of it."""
+) -> Callable[..., BrainStore]:
+    """Make brains of the upper left corner of `tiny_arrays`, by default of all of it."""
     from napari_teramind.brain import BrainWriter, LabelInfo
 
-    stains, genes, structures = tiny_arrays
     columns = ("id", "acronym", "name", "color_hex", "parent_id")
     structures_rows = (
         (997, "root", "root", "FFFFFF", None),
@@ -68,21 +66,36 @@ def tiny_brain(
         (549, "TH", "Thalamus", "FF7080", 997),
     )
     rows = [dict(zip(columns, row, strict=True)) for row in structures_rows]
-    writer = BrainWriter.create(
-        tmp_path_factory.mktemp("brains") / "tiny.zarr",
-        name="tiny",
-        shape=(4, 256, 384),
-        genes=TINY_GENES,
-        slice_positions=[0.0, 100.0, 200.0, 320.0],
-        labels={"structures": LabelInfo(16, rows), "tissue": LabelInfo(16)},
-        source={"made by": "the tests"},
-    )
-    for z in range(4):
-        writer.write_stains(z, 0, 0, stains[:, z])
-        writer.write_genes(z, 0, 0, genes[:, z])
-        writer.write_label("structures", z, structures[z])
-        writer.write_label("tissue", z, (structures[z] > 0).astype(np.uint32))
-    return writer.finish()
+
+    def make(path: Path, height: int = 256, width: int = 384) -> BrainStore:
+        stains, genes, structures = tiny_arrays
+        writer = BrainWriter.create(
+            path,
+            name="tiny",
+            shape=(4, height, width),
+            genes=TINY_GENES,
+            slice_positions=[0.0, 100.0, 200.0, 320.0],
+            labels={"structures": LabelInfo(16, rows), "tissue": LabelInfo(16)},
+            source={"made by": "the tests"},
+        )
+        corner = (slice(height // 16), slice(width // 16))
+        for z in range(4):
+            labels = structures[z][corner]
+            writer.write_stains(z, 0, 0, stains[:, z, :height, :width])
+            writer.write_genes(z, 0, 0, genes[:, z][:, *corner])
+            writer.write_label("structures", z, labels)
+            writer.write_label("tissue", z, (labels > 0).astype(np.uint32))
+        return writer.finish()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_brain(
+    tmp_path_factory: pytest.TempPathFactory, make_tiny_brain: Callable[..., BrainStore]
+) -> BrainStore:
+    """Open the brain made of `tiny_arrays`. It is shared: write into a copy of it."""
+    return make_tiny_brain(tmp_path_factory.mktemp("brains") / "tiny.zarr")
 
 
 @pytest.fixture

@@ -12,32 +12,23 @@ import pytest
 from napari_teramind.brain import BrainStore
 from napari_teramind.jobs import SimulateSpec, run_job
 from napari_teramind.jobs.events import Event, Planned
-from napari_teramind.model import TeraMind, save_model
+from napari_teramind.model import TeraMind
 from napari_teramind.simulate import Request, lay_out
 from napari_teramind.simulate import calibrate as calibrate_module
+from napari_teramind.simulate import tissue as tissue_module
 from napari_teramind.simulate.calibrate import seconds_per_evaluation
-
-
-@pytest.fixture(scope="module")
-def network(make_network: Callable[..., TeraMind], tiny_brain: BrainStore) -> TeraMind:
-    network = make_network(genes=2, patch=32, channels=2)
-    network.gene_names = tiny_brain.gene_names[:2]
-    return network
+from napari_teramind.simulate.region import PatchBox
 
 
 @pytest.fixture
-def planned(
-    tiny_brain: BrainStore, brain_copy: Path, network: TeraMind, tmp_path: Path
-) -> Callable[..., Planned]:
+def planned(small_copy: Path, checkpoint: Path) -> Callable[..., Planned]:
     """Return what a job of a small region says before it starts."""
-    checkpoint = tmp_path / "network.safetensors"
-    save_model(network, checkpoint, {})
 
     def run(**fields: Any) -> Planned:
         events: list[Event] = []
         spec = SimulateSpec(
-            brain=str(brain_copy), checkpoint=checkpoint, roi=(0, 64, 0, 64), slices=(0, 2),
-            steps=1, halo=0, **fields,
+            brain=str(small_copy), checkpoint=checkpoint, roi=(0, 64, 0, 64), steps=1, halo=0,
+            **{"slices": (0, 2), **fields},
         )  # fmt: skip
         assert run_job(spec, events.append) == 0, events[-1]
         return next(event for event in events if isinstance(event, Planned))
@@ -70,8 +61,22 @@ def test_a_short_run_does_not_wait_for_a_measurement(
     assert planned().details["seconds"] == 400.0
 
 
+def test_a_run_reads_every_mask_once(
+    planned: Callable[..., Planned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, groups = tissue_module.tissue_patches, []
+
+    def counted(brain: BrainStore, area: PatchBox, patch: int, slices: tuple[int, int]) -> Any:
+        groups.append(slices)
+        return real(brain, area, patch, slices)
+
+    monkeypatch.setattr(tissue_module, "tissue_patches", counted)
+    assert planned(slices=(0, 4)).details["evaluations"] == 8
+    assert groups == [(0, 2), (2, 4)]
+
+
 def test_a_measurement_of_a_slow_network_ends(
-    tiny_brain: BrainStore, network: TeraMind, monkeypatch: pytest.MonkeyPatch
+    small_brain: BrainStore, network: TeraMind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, sizes = TeraMind.decode, []
 
@@ -81,7 +86,7 @@ def test_a_measurement_of_a_slow_network_ends(
         return real(self, parts, *more)
 
     monkeypatch.setattr(TeraMind, "decode", slow)
-    layout = lay_out(tiny_brain, network.config, Request((0, 64, 0, 64), (0, 2), steps=1))
+    layout = lay_out(small_brain, network.config, Request((0, 64, 0, 64), (0, 2), steps=1))
     assert seconds_per_evaluation(network, layout, longest=0) >= 0.05
     assert sizes == [1]
     assert seconds_per_evaluation(network, layout, longest=0.3) >= 0.05

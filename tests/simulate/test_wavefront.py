@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import napari_teramind as tm
 from napari_teramind.diffusion.samplers import ddim_step, plan_steps
 from napari_teramind.model import TeraMind
+from napari_teramind.simulate.pools import PatchPool
 from napari_teramind.simulate.region import PatchBox, Settings
 from napari_teramind.simulate.wavefront import Wavefront
 
@@ -163,3 +164,18 @@ def test_wrong_shapes_are_named(
 ) -> None:
     with pytest.raises(ValueError, match="must be"):
         tm.sample(network, torch.zeros(noise), torch.zeros(genes))
+
+
+def test_slots_that_are_used_again_do_not_change_a_bit(
+    network: TeraMind,
+    field: tuple[torch.Tensor, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One pool for all bands and steps, whose slots are handed out in another order each time."""
+    kept = tm.sample(network, *field, steps=STEPS, settings=Settings(2, 8))
+
+    def fresh(pool: PatchPool) -> None:
+        pool.parts, pool._slots, pool._free = [], {}, []
+
+    monkeypatch.setattr(PatchPool, "clear", fresh)
+    assert torch.equal(tm.sample(network, *field, steps=STEPS, settings=Settings(2, 8)), kept)

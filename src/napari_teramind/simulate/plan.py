@@ -9,6 +9,7 @@ from napari_teramind.brain.result import result_tile
 from napari_teramind.errors import UserError
 from napari_teramind.model.config import ModelConfig
 from napari_teramind.simulate.request import LANE, Layout, Request, lay_out
+from napari_teramind.simulate.tissue import ActivePatches
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
@@ -27,6 +28,8 @@ class Plan:
     ----------
     layout
         The request on the brain's grid.
+    active
+        The patches that are computed.
     evaluations
         Collage patches evaluated, over all groups and steps.
     memory_bytes
@@ -37,6 +40,7 @@ class Plan:
     """
 
     layout: Layout
+    active: ActivePatches
     evaluations: int
     memory_bytes: int
     seconds: float | None = None
@@ -93,7 +97,8 @@ def plan_run(
         If the request cannot be met.
     """
     layout = lay_out(brain, config, request, device)
-    return Plan(layout, layout.evaluations(brain), memory_bytes(layout, config, itemsize))
+    active = ActivePatches(brain, layout)
+    return Plan(layout, active, active.evaluations(), memory_bytes(layout, config, itemsize))
 
 
 def check_fits(plan: Plan, memory: int, disk: int) -> None:

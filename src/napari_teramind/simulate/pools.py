@@ -59,6 +59,10 @@ class PatchPool:
         for place in places:
             self._free.append(self._slots.pop(place))
 
+    def clear(self) -> None:
+        """Give all slots back."""
+        self.drop(list(self._slots))
+
     def drop_rows_above(self, row: int) -> None:
         """Give back the slots of all rows above one."""
         self.drop([place for place in self._slots if place[0] < row])

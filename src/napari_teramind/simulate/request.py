@@ -20,7 +20,6 @@ from napari_teramind.simulate.region import (
     slice_groups,
     step_windows,
 )
-from napari_teramind.simulate.tissue import tissue_patches
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
@@ -126,24 +125,17 @@ class Layout:
         z0, z1 = self.request.slices
         return range(max(first, z0), min(first + self.image_slices, z1))
 
-    def active(self, brain: BrainStore, first: int) -> np.ndarray | None:
-        """Patches of the area that are computed for a group; None: all."""
-        if self.request.where == "all":
-            return None
-        return tissue_patches(brain, self.area, self.patch, self.group_slices(first))
+    def evaluations_of(self, active: np.ndarray | None, target: PatchBox) -> int:
+        """Count the evaluations of one group for a part of the region.
 
-    def evaluations(self, brain: BrainStore) -> int:
-        """Count the collage patches that are evaluated, over all groups and steps."""
-        if self.request.where == "all" or brain.tissue is None:
-            return len(self.groups) * sum(window.area for window in self.windows)
-        return sum(self.evaluations_of(brain, first, self.target) for first in self.groups)
-
-    def evaluations_of(self, brain: BrainStore, first: int, target: PatchBox) -> int:
-        """Count the evaluations of one group for a part of the region."""
+        Parameters
+        ----------
+        active
+            (rows, columns) bool over the area, which patches are computed; None: all.
+        target
+            The part.
+        """
         windows = step_windows(target, self.area, self.request.steps)
-        return self._count(self.active(brain, first), windows)
-
-    def _count(self, active: np.ndarray | None, windows: list[PatchBox]) -> int:
         if active is None:
             return sum(window.area for window in windows)
         sums = np.pad(active.cumsum(0).cumsum(1), ((1, 0), (1, 0)))

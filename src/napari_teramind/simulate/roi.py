@@ -15,6 +15,7 @@ from napari_teramind.simulate.batches import Batches
 from napari_teramind.simulate.readers import gene_panel, gene_reader, noise_reader
 from napari_teramind.simulate.region import Halo, PatchBox, Roi
 from napari_teramind.simulate.request import Layout, Request, lay_out
+from napari_teramind.simulate.tissue import ActivePatches
 from napari_teramind.simulate.wavefront import Wavefront
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ class GroupRun:
         Callbacks, as for :func:`simulate`.
     total
         Evaluations of the whole run, for the progress; default: of the layout.
+    active
+        The patches that are computed; default: found out here.
     """
 
     def __init__(
@@ -103,13 +106,15 @@ class GroupRun:
         report: Report | None = None,
         preview: Preview | None = None,
         total: int | None = None,
+        active: ActivePatches | None = None,
     ) -> None:
         self.brain, self.model, self.layout = brain, model, layout
         self.panel = gene_panel(brain, model)
+        self.active = active or ActivePatches(brain, layout)
         self.batches = batches or Batches(layout.settings.batch)
         self.steps = plan_steps(layout.request.sampler, layout.request.steps)
         self._report, self._preview = report, preview
-        self._total = layout.evaluations(brain) if total is None else total
+        self._total = self.active.evaluations() if total is None else total
         self._done = 0
         y0, y1, x0, x1 = layout.request.roi
         z0, z1 = layout.request.slices
@@ -138,7 +143,7 @@ class GroupRun:
             gene_reader(self.brain, self.model, self.panel, first),
             noise_reader(self.brain, self.model, request.noise, request.seed, first),
             self.layout.settings,
-            self.layout.active(self.brain, first),
+            self.active[first],
             self.batches,
             on_step=show if self._preview is not None else None,
             on_progress=progress,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from napari_teramind.simulate.batches import Batches
 from napari_teramind.simulate.region import PatchBox
 from napari_teramind.simulate.request import LANE, Layout, Request, lanes, lay_out
 from napari_teramind.simulate.roi import GroupRun, Preview, Report, to_uint8
+from napari_teramind.simulate.tissue import ActivePatches
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
@@ -153,7 +155,7 @@ def simulate_to_store(
     job
         The job's whole specification, kept in the provenance; `resume` needs it.
     overwrite
-        Replace a result of that name once this one is complete.
+        Replace a result of that name; it is kept aside until this one is complete.
 
     Returns
     -------
@@ -166,13 +168,35 @@ def simulate_to_store(
         If the request cannot be met, the name is taken or being written, or the disk is full.
     """
     layout = lay_out(brain, model.config, request, model.device.type)
-    provenance = describe(model, layout, job)
+    with begun(brain, name, layout, describe(model, layout, job), overwrite) as writer:
+        return complete(brain, model, writer, layout, report, preview, warn)
+
+
+@contextmanager
+def begun(
+    brain: BrainStore,
+    name: str,
+    layout: Layout,
+    provenance: Mapping[str, Any],
+    overwrite: bool = False,
+) -> Iterator[ResultWriter]:
+    """Begin a result for a ``with`` block; one that fails before its first shard is not kept.
+
+    Parameters
+    ----------
+    brain, name, overwrite
+        As for `simulate_to_store`.
+    layout
+        Of the run.
+    provenance
+        From `describe`.
+    """
+    request = layout.request
     writer = ResultWriter.create(brain, name, request.roi, request.slices, provenance, overwrite)
     with writer:
         try:
-            return complete(brain, model, writer, layout, report, preview, warn)
+            yield writer
         except BaseException:
-            # Nothing was published, so there is nothing to go on with.
             if not writer.done:
                 writer.discard()
             raise
@@ -186,8 +210,10 @@ def complete(
     report: Report | None = None,
     preview: Preview | None = None,
     warn: Warn | None = None,
+    active: ActivePatches | None = None,
 ) -> str:
     """Generate what a result lacks, in this process, and make it complete."""
+    active = active or ActivePatches(brain, layout)
 
     def halved(size: int) -> None:
         writer.update_provenance({"batch_halved_to": size})
@@ -199,11 +225,10 @@ def complete(
 
     units = work_units(writer, layout)
     total = sum(
-        layout.evaluations_of(brain, unit.first, unit_target(writer, unit, layout.patch))
-        for unit in units
+        active.evaluations_of(unit.first, unit_target(writer, unit, layout.patch)) for unit in units
     )
     batches = Batches(layout.settings.batch, halved)
-    run = GroupRun(brain, model, layout, batches, report, preview, total)
+    run = GroupRun(brain, model, layout, batches, report, preview, total, active)
     for unit in units:
         for shard, block in generate_unit(run, writer, unit):
             writer.write(shard, block)

@@ -17,6 +17,7 @@ from napari_teramind.simulate.region import PatchBox
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
+    from napari_teramind.simulate.request import Layout
 
 MARGIN = 1
 """Patches around tissue that are computed too."""
@@ -72,3 +73,37 @@ def tissue_patches(
                 max(0, column - MARGIN) : max(0, column + MARGIN + 1),
             ] = True
     return found
+
+
+class ActivePatches:
+    """Which patches of a layout are computed, group by group; every mask is read once.
+
+    Parameters
+    ----------
+    brain
+        The store.
+    layout
+        Of the run.
+    """
+
+    def __init__(self, brain: BrainStore, layout: Layout) -> None:
+        self._brain, self._layout = brain, layout
+        self._masks: dict[int, np.ndarray | None] = {}
+
+    def __getitem__(self, first: int) -> np.ndarray | None:
+        """Return (rows, columns) bool over the area for the group at a slice; None: all are."""
+        layout = self._layout
+        if layout.request.where == "all":
+            return None
+        if first not in self._masks:
+            slices = layout.group_slices(first)
+            self._masks[first] = tissue_patches(self._brain, layout.area, layout.patch, slices)
+        return self._masks[first]
+
+    def evaluations(self) -> int:
+        """Count the collage patches that are evaluated, over all groups and steps."""
+        return sum(self.evaluations_of(first, self._layout.target) for first in self._layout.groups)
+
+    def evaluations_of(self, first: int, target: PatchBox) -> int:
+        """Count the evaluations of one group for a part of the region."""
+        return self._layout.evaluations_of(self[first], target)

@@ -79,6 +79,7 @@ class Wavefront:
         self.done = [window.top for window in self.windows]
         self.edges: dict[int, Tensor] = {}
         self.features = PatchPool()
+        self.encoded = PatchPool()
         self.evaluated = 0
         self.top = self.margin.top
         self.state = self._noise_rows(self.top, self.top)
@@ -208,7 +209,8 @@ class Wavefront:
         self._read_features(shifted)
         time = self.model.time_embedding(torch.tensor([self.steps[s].t], device=x.device))
         strip = _Strip(x, top, window.left, time)
-        encoded, upcoming = PatchPool(), 0
+        encoded, upcoming = self.encoded, 0
+        encoded.clear()  # of the band or the step before
         for start in range(0, len(todo), self.settings.batch):
             batch = todo[start : start + self.settings.batch]
             encoded.drop_columns_before(batch[0][1])
@@ -217,7 +219,7 @@ class Wavefront:
                 ahead = shifted[upcoming : upcoming + self.settings.batch]
                 encoded.put(ahead, self._encode(strip, ahead))
                 upcoming += len(ahead)
-            self._update(s, strip, batch, encoded)
+            self._update(s, strip, batch)
 
     def _todo(self, top: int, bottom: int, window: PatchBox) -> list[Place]:
         """Collage patches to compute, column by column."""
@@ -250,16 +252,18 @@ class Wavefront:
         images = strip.cut(places, self.p)
         return self.evaluate(encode, [images, *self.features.take(places)])
 
-    def _update(self, s: int, strip: _Strip, places: Sequence[Place], encoded: PatchPool) -> None:
+    def _update(self, s: int, strip: _Strip, places: Sequence[Place]) -> None:
         """Run the decoder on collage patches, take step s there, and write the new state."""
         p, half, step = self.p, self.p // 2, self.steps[s]
-        skips = len(encoded.parts) - 1
+        skips = len(self.encoded.parts) - 1
 
         def decode(middle: Tensor, *rest: Tensor) -> list[Tensor]:
             parts = Encoded(middle, list(rest[:skips]), list(rest[skips:]))
             return [self.model.decode(parts, strip.time)]
 
-        (out,) = self.evaluate(decode, [*encoded.collage(places), *self.features.collage(places)])
+        (out,) = self.evaluate(
+            decode, [*self.encoded.collage(places), *self.features.collage(places)]
+        )
         x = strip.cut(places, p, half)
         t = torch.tensor(step.t, device=x.device)
         at = [((r - self.top) * p, (c - self.margin.left) * p) for r, c in places]

@@ -17,6 +17,7 @@ from napari_teramind.brain.result import ResultReader, ResultWriter, write_shard
 from napari_teramind.errors import UserError
 from napari_teramind.simulate.request import Layout
 from napari_teramind.simulate.run import WorkUnit, generate_unit, unit_target, work_units
+from napari_teramind.simulate.tissue import ActivePatches
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
@@ -92,6 +93,7 @@ def complete_with_workers(
     workers: int,
     report: Report | None = None,
     warn: Warn | None = None,
+    active: ActivePatches | None = None,
 ) -> str:
     """Generate what a result lacks with several processes, and make it complete.
 
@@ -105,15 +107,18 @@ def complete_with_workers(
         Number of processes.
     report, warn
         Callbacks.
+    active
+        The patches that are computed; default: found out here.
 
     Raises
     ------
     UserError
         If workers die again and again.
     """
+    active = active or ActivePatches(brain, layout)
     units = work_units(writer, layout, workers=workers)
     costs = {
-        unit: layout.evaluations_of(brain, unit.first, unit_target(writer, unit, layout.patch))
+        unit: active.evaluations_of(unit.first, unit_target(writer, unit, layout.patch))
         for unit in units
     }
     pending, done, losses = list(units), 0, 0

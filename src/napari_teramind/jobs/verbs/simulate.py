@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_teramind.brain import BrainStore
+    from napari_teramind.brain.result import ResultWriter
     from napari_teramind.model import TeraMind
-    from napari_teramind.simulate import Request
+    from napari_teramind.simulate import Layout, Request
     from napari_teramind.simulate.plan import Plan
+    from napari_teramind.simulate.tissue import ActivePatches
     from napari_teramind.simulate.workers import NetworkSource
 
+
+ShowStep = Callable[[int, "np.ndarray[Any, Any]"], None]
 
 _MOST_PREVIEWED = 64_000_000
 """Pixels, over all stains and slices, up to which a run shows all of its steps."""
@@ -32,12 +36,13 @@ def simulate(spec: SimulateSpec, job: JobContext) -> Result:
     """Generate the stains of a region and keep them in the brain."""
     from napari_teramind.brain import open_brain
     from napari_teramind.brain.layout import check_name
-    from napari_teramind.brain.result import ResultWriter
+    from napari_teramind.brain.runs import settle
     from napari_teramind.simulate.readers import gene_panel
-    from napari_teramind.simulate.run import describe, simulate_to_store
-    from napari_teramind.simulate.workers import complete_with_workers
+    from napari_teramind.simulate.run import begun, describe
 
     brain = open_brain(spec.brain)
+    if not spec.dry_run:
+        settle(brain)
     name = _free_name(brain) if spec.name is None else check_name(spec.name, "simulation")
     source = _source(spec)
     model = source.load()
@@ -54,27 +59,11 @@ def simulate(spec: SimulateSpec, job: JobContext) -> Result:
     if spec.dry_run:
         return {**details, "summary": [f"{plan.text}."]}
     _check_fits(plan, brain, model.device, spec.workers)
-    provenance = spec.model_dump(mode="json")
-    if spec.workers > 1:
-        described = describe(model, plan.layout, provenance)
-        writer = ResultWriter.create(
-            brain, name, request.roi, request.slices, described, spec.overwrite
-        )
-        with writer:
-            path = complete_with_workers(
-                brain, writer, plan.layout, source, spec.workers, job.report, job.warn
-            )
-    else:
-        path = simulate_to_store(
-            brain,
-            model,
-            name,
-            request,
-            report=job.report,
-            preview=_preview_writer(spec, job, plan.pixels),
-            warn=job.warn,
-            job=provenance,
-            overwrite=spec.overwrite,
+    provenance = describe(model, plan.layout, spec.model_dump(mode="json"))
+    preview = _preview_writer(spec, job, plan.pixels)
+    with begun(brain, name, plan.layout, provenance, spec.overwrite) as writer:
+        path = _complete(
+            brain, writer, plan.layout, source, model, spec.workers, job, preview, plan.active
         )
     return {"path": path, "name": Path(path).name, "summary": [f"Generated {path}."]}
 
@@ -83,12 +72,13 @@ def resume(spec: ResumeSpec, job: JobContext) -> Result:
     """Go on with an interrupted simulation."""
     from napari_teramind.brain import open_brain
     from napari_teramind.brain.result import ResultWriter
+    from napari_teramind.brain.runs import settle
     from napari_teramind.jobs.specs import build_spec
     from napari_teramind.simulate import Request, lay_out
-    from napari_teramind.simulate.run import complete, computation
-    from napari_teramind.simulate.workers import complete_with_workers
+    from napari_teramind.simulate.run import computation
 
     brain = open_brain(spec.brain)
+    settle(brain)
     name = _unfinished_name(brain, spec.name)
     with ResultWriter.resume(brain, name) as writer:
         changes = {
@@ -123,13 +113,30 @@ def resume(spec: ResumeSpec, job: JobContext) -> Result:
         layout = lay_out(brain, model.config, request, model.device.type)
         ready, parts = len(writer.done), sum(1 for _ in writer.units())
         job.planned(f"Going on with '{name}': {ready} of {parts} parts are there")
-        if began.workers > 1:
-            path = complete_with_workers(
-                brain, writer, layout, source, began.workers, job.report, job.warn
-            )
-        else:
-            path = complete(brain, model, writer, layout, job.report, None, job.warn)
+        path = _complete(brain, writer, layout, source, model, began.workers, job)
     return {"path": path, "name": name, "summary": [f"Generated {path}."]}
+
+
+def _complete(
+    brain: BrainStore,
+    writer: ResultWriter,
+    layout: Layout,
+    source: NetworkSource,
+    model: TeraMind,
+    workers: int,
+    job: JobContext,
+    preview: ShowStep | None = None,
+    active: ActivePatches | None = None,
+) -> str:
+    """Generate what a result lacks, here or by several processes; return its path."""
+    from napari_teramind.simulate.run import complete
+    from napari_teramind.simulate.workers import complete_with_workers
+
+    if workers > 1:
+        return complete_with_workers(
+            brain, writer, layout, source, workers, job.report, job.warn, active
+        )
+    return complete(brain, model, writer, layout, job.report, preview, job.warn, active)
 
 
 def _unfinished_name(brain: BrainStore, wanted: str | None) -> str:
@@ -212,9 +219,7 @@ def _free_name(brain: BrainStore) -> str:
     return f"simulation-{number}"
 
 
-def _preview_writer(
-    spec: SimulateSpec, job: JobContext, pixels: int
-) -> Callable[[int, np.ndarray[Any, Any]], None] | None:
+def _preview_writer(spec: SimulateSpec, job: JobContext, pixels: int) -> ShowStep | None:
     """Return a callback that writes images to look at into the preview folder, if any.
 
     A large region has none: its picture grows in the store.
