@@ -13,7 +13,7 @@ import pytest
 
 from napari_teramind.jobs import Failed, Finished, InfoSpec, SimulateSpec
 from napari_teramind.jobs.detached import kill, outcome, process_of, start_detached
-from napari_teramind.training.record import is_alive, this_process
+from napari_teramind.training.record import is_alive, process_facts
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -71,7 +71,7 @@ def test_how_a_job_ended_is_read_off_its_folder(brain_copy: Path, tmp_path: Path
 
 
 def test_processes_are_told_apart() -> None:
-    me = this_process()
+    me = process_facts()
     assert is_alive(me)
     assert not is_alive({**me, "created": 1.0})
     assert not is_alive({"pid": 2**22 + 1, "created": 1.0, "host": me["host"]})

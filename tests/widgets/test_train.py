@@ -30,7 +30,7 @@ from qtpy.QtWidgets import (
 from napari_teramind.brain import open_brain
 from napari_teramind.plugin.layers import stain_layers
 from napari_teramind.training.presets import PRESETS
-from napari_teramind.training.record import this_process
+from napari_teramind.training.record import process_facts
 from napari_teramind.widgets import train_closing, train_runs
 from napari_teramind.widgets.parts import PANEL_WIDTH
 from napari_teramind.widgets.train import SIMULATE_NAME, TrainWidget
@@ -226,7 +226,7 @@ def write_run(folder: Path, state: str = "stopped", step: int = 3, **status: Any
     job = {"verb": "train", "brains": ["/nowhere.zarr"], "out": str(folder), "steps": 10}
     config = {"train": {"steps": 10}, "job": job}
     (folder / "config.json").write_text(json.dumps(config))
-    values = {**this_process(), "state": state, "step": step, "steps": 10, "loss": 0.5}
+    values = {**process_facts(), "state": state, "step": step, "steps": 10, "loss": 0.5}
     values |= {"seconds": 60.0, "message": ""}
     (folder / "status.json").write_text(json.dumps(values | status))
     lines = [f"{n},{n * 2.0},{1 / n},0.5,0.5,1.0\n" for n in range(1, step + 1)]

@@ -5,8 +5,9 @@ Names are imported on first use, so that importing this package costs nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from napari_teramind.brain.layout import Channel, LabelInfo
@@ -23,21 +24,12 @@ __all__ = [
     "open_brain",
 ]
 
-_HOME = {
-    "BrainStore": "store",
-    "BrainWriter": "writer",
-    "Channel": "layout",
-    "LabelInfo": "layout",
-    "MultiscaleImage": "multiscale",
-    "open_brain": "store",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "layout": ["Channel", "LabelInfo"],
+        "multiscale": ["MultiscaleImage"],
+        "store": ["BrainStore", "open_brain"],
+        "writer": ["BrainWriter"],
+    },
+)

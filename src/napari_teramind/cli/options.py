@@ -47,20 +47,20 @@ def run_spec(
     build: Callable[[], JobSpec], as_json: bool, log_folder: Path | None = None
 ) -> NoReturn:
     """Build a specification, run it here, and leave with its exit code."""
-    from napari_teramind.jobs.console import JsonSink, SilentSink, TerminalSink
+    from napari_teramind.jobs.console import json_sink, silent_sink, terminal_sink
     from napari_teramind.jobs.events import BAD_INPUT, Failed
     from napari_teramind.jobs.runner import run_job
 
     # Set for the further processes of a training run, which are this command run again.
     helps_another = os.environ.get("LOCAL_RANK", "0") != "0"
-    told = JsonSink() if as_json else TerminalSink()
-    with SilentSink() if helps_another else told as sink:
+    told = json_sink() if as_json else terminal_sink()
+    with silent_sink() if helps_another else told as emit:
         try:
             spec = build()
         except UserError as error:
-            sink.emit(Failed(message=str(error), exit_code=BAD_INPUT))
+            emit(Failed(message=str(error), exit_code=BAD_INPUT))
             raise typer.Exit(BAD_INPUT) from None
-        raise typer.Exit(run_job(spec, sink.emit, log_folder))
+        raise typer.Exit(run_job(spec, emit, log_folder))
 
 
 def pairs(options: Sequence[str], value_name: str) -> dict[str, str]:

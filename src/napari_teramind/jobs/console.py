@@ -4,84 +4,63 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
-from typing import Protocol, Self, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from napari_teramind.jobs.events import Event, Failed, Finished, Pictured, Planned, Progress, Warned
+from napari_teramind.jobs.events import (
+    Emit,
+    Event,
+    Failed,
+    Finished,
+    Pictured,
+    Planned,
+    Progress,
+    Warned,
+)
 
 
-class Sink(Protocol):
-    """Where the events of a job go; a context manager around the job."""
+@contextmanager
+def json_sink() -> Iterator[Emit]:
+    """Write one JSON object a line on standard output, and nothing else there."""
+    out = sys.stdout
 
-    def emit(self, event: Event) -> None:
-        """Take one event."""
-
-    def __enter__(self) -> Self:
-        """Start."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End."""
-
-
-class JsonSink:
-    """One JSON object a line on standard output, and nothing else there."""
-
-    def __init__(self) -> None:
-        self._out: TextIO = sys.stdout
-
-    def emit(self, event: Event) -> None:
-        """Write one event."""
-        self._out.write(event.model_dump_json() + "\n")
-        self._out.flush()
+    def emit(event: Event) -> None:
+        out.write(event.model_dump_json() + "\n")
+        out.flush()
         if isinstance(event, Failed):
             print(event.message, file=sys.stderr)
 
-    def __enter__(self) -> Self:
-        # A library that prints must not garble the events.
-        sys.stdout = sys.stderr
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        sys.stdout = self._out
+    # A library that prints must not garble the events.
+    with redirect_stdout(sys.stderr):
+        yield emit
 
 
-class SilentSink:
-    """Nothing: for processes that help another one, which does the talking."""
+@contextmanager
+def silent_sink() -> Iterator[Emit]:
+    """Tell nothing: for processes that help another one, which does the talking."""
 
-    def emit(self, event: Event) -> None:
-        """Show a failure on standard error, as that may be why the other one stopped."""
-        if isinstance(event, Failed):
+    def emit(event: Event) -> None:
+        if isinstance(event, Failed):  # that may be why the other one stopped
             print(event.message, file=sys.stderr)
 
-    def __enter__(self) -> Self:
-        sys.stdout = sys.stderr
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        sys.stdout = sys.__stdout__ or sys.stderr
+    with redirect_stdout(sys.stderr):
+        yield emit
 
 
-class TerminalSink:
-    """Results on standard output; plans, a progress bar, warnings and errors on standard error.
+@contextmanager
+def terminal_sink() -> Iterator[Emit]:
+    """Write results on standard output; plans, progress, warnings, errors on standard error."""
+    terminal = _Terminal()
+    with terminal.bars:
+        yield terminal.emit
+
+
+class _Terminal:
+    """A progress bar and sentences.
 
     Where standard error is no terminal, the progress is a line every half minute.
     """
@@ -90,7 +69,7 @@ class TerminalSink:
 
     def __init__(self) -> None:
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._bars = Bars(
+        self.bars = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[left]}", markup=False, style="dim"),
@@ -113,10 +92,10 @@ class TerminalSink:
             case Warned():
                 self._say(f"Warning: {event.message}", "yellow")
             case Failed():
-                self._bars.stop()
+                self.bars.stop()
                 self._say(event.message, "red")
             case Finished():
-                self._bars.stop()
+                self.bars.stop()
                 for sentence in event.result.get("summary", []):
                     print(sentence)
 
@@ -126,8 +105,8 @@ class TerminalSink:
     def _progress(self, event: Progress) -> None:
         if self._err.is_terminal:
             if self._task is None:
-                self._task = self._bars.add_task(event.message, left="")
-            self._bars.update(
+                self._task = self.bars.add_task(event.message, left="")
+            self.bars.update(
                 self._task,
                 description=event.message,
                 completed=event.done,
@@ -139,15 +118,3 @@ class TerminalSink:
             share = f" ({100 * event.done // event.total} %)" if event.total else ""
             left = event.time_left()
             self._say(f"{event.message}{share}{', ' + left if left else ''}")
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bars.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 from napari_teramind.jobs.events import Failed, Finished, parse_event
 from napari_teramind.jobs.process import EVENTS_FILE, LOG_FILE, JobProcess
 from napari_teramind.jobs.specs import JobSpec
-from napari_teramind.training.record import is_alive
+from napari_teramind.training.record import is_alive, process_facts
 
 PROCESS_FILE = "process.json"
 TAIL_BYTES = 16_384
@@ -31,12 +30,7 @@ def start_detached(spec: JobSpec, folder: Path) -> JobProcess:
         New folder for the job.
     """
     job = JobProcess(spec, folder)
-    try:
-        created = psutil.Process(job.pid).create_time()
-    except psutil.Error:  # it has ended already
-        created = 0.0
-    process = {"pid": job.pid, "created": created, "host": socket.gethostname()}
-    (folder / PROCESS_FILE).write_text(json.dumps(process), encoding="utf-8")
+    (folder / PROCESS_FILE).write_text(json.dumps(process_facts(job.pid)), encoding="utf-8")
     return job
 
 
@@ -64,7 +58,7 @@ def kill(process: dict[str, object]) -> None:
     Parameters
     ----------
     process
-        As :func:`napari_teramind.training.record.this_process` writes it down.
+        As :func:`napari_teramind.training.record.process_facts` writes it down.
     """
     if is_alive(process):
         with suppress(psutil.Error):

@@ -5,8 +5,9 @@ The shape of a network is known without torch; the rest is imported when it is u
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 from napari_teramind.model.config import ModelConfig
 
@@ -28,16 +29,10 @@ __all__ = [
     "save_model",
 ]
 
-_HOME = {
-    "TeraMind": "network",
-    "convert_checkpoint": "checkpoint",
-    "load_model": "checkpoint",
-    "read_gene_list": "checkpoint",
-    "save_model": "checkpoint",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "checkpoint": ["convert_checkpoint", "load_model", "read_gene_list", "save_model"],
+        "network": ["TeraMind"],
+    },
+)

@@ -5,8 +5,9 @@ Laying out and counting needs no torch; what computes is imported when it is use
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 from napari_teramind.simulate.request import Layout, Request, lay_out
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Layout", "Request", "lay_out", "sample", "simulate", "simulate_to_store"]
 
-_HOME = {"sample": "fields", "simulate": "roi", "simulate_to_store": "run"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "fields": ["sample"],
+        "roi": ["simulate"],
+        "run": ["simulate_to_store"],
+    },
+)

@@ -5,8 +5,9 @@ Names are imported on first use: presets and run folders can be read without loa
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from napari_teramind.training.config import TrainConfig
@@ -16,22 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "Estimate", "FitResult", "Preset", "TrainConfig", "estimate", "fit"]
 
-_HOME = {
-    "PRESETS": "presets",
-    "Estimate": "timing",
-    "FitResult": "loop",
-    "Preset": "presets",
-    "TrainConfig": "config",
-    "estimate": "timing",
-    "fit": "loop",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "config": ["TrainConfig"],
+        "loop": ["FitResult", "fit"],
+        "presets": ["PRESETS", "Preset"],
+        "timing": ["Estimate", "estimate"],
+    },
+)

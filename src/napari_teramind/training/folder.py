@@ -54,7 +54,7 @@ class RunFolder:
         self._lock = lock
         self._tables: dict[str, TextIO] = {}
         self._board: SummaryWriter | None = None
-        self._who = record.this_process()
+        self._who = record.process_facts()
         self._told = 0.0
         self._status: dict[str, Any] = {}
         self.log = logging.getLogger(f"napari_teramind.run.{id(self)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,14 +83,18 @@ def read_record(folder: Path) -> RunRecord | None:
     )
 
 
-def this_process() -> dict[str, Any]:
-    """Return what tells this process from any other, now or later."""
-    me = psutil.Process()
-    return {"pid": me.pid, "created": me.create_time(), "host": socket.gethostname()}
+def process_facts(pid: int | None = None) -> dict[str, Any]:
+    """Return what tells a process (by default this one) from any other, now or later."""
+    pid = os.getpid() if pid is None else pid
+    try:
+        created = psutil.Process(pid).create_time()
+    except psutil.Error:  # it has ended already
+        created = 0.0
+    return {"pid": pid, "created": created, "host": socket.gethostname()}
 
 
 def is_alive(process: dict[str, Any]) -> bool:
-    """Whether the process of :func:`this_process`'s words is there; on another computer, assume so.
+    """Whether the process of :func:`process_facts` is there; on another computer, assume so.
 
     A process id alone says little: the system gives it to another process later.
     """

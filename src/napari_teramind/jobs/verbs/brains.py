@@ -18,6 +18,7 @@ from napari_teramind.jobs.verbs.common import Result, read_panel
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
+    from napari_teramind.brain.importers.report import ImportReport
     from napari_teramind.model import TeraMind
 
 
@@ -37,7 +38,7 @@ def run_import_merscope(spec: ImportMerscopeSpec, job: JobContext) -> Result:
         overwrite=spec.overwrite,
         report=job.report,
     )
-    return {"path": str(spec.out), "report": report.to_dict(), "summary": report.summary()}
+    return _imported(spec.out, report)
 
 
 def run_import_omezarr(spec: ImportOmeZarrSpec, job: JobContext) -> Result:
@@ -52,7 +53,11 @@ def run_import_omezarr(spec: ImportOmeZarrSpec, job: JobContext) -> Result:
         overwrite=spec.overwrite,
         report=job.report,
     )
-    return {"path": str(spec.out), "report": report.to_dict(), "summary": report.summary()}
+    return _imported(spec.out, report)
+
+
+def _imported(out: Path, report: ImportReport) -> Result:
+    return {"path": str(out), "report": report.to_dict(), "summary": report.summary()}
 
 
 def phantom(spec: PhantomSpec, job: JobContext) -> Result:
