@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -164,7 +165,16 @@ def test_convert_makes_the_same_network(tmp_path: Path, tiny_brain: BrainStore) 
     assert told["config"]["gene_slices"] == 4
 
 
+@pytest.fixture
+def sigint_heeded() -> Iterator[None]:
+    """Let programs that are started heed SIGINT, which those of a background script ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+@pytest.mark.usefixtures("sigint_heeded")
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
 def test_interrupting_is_exit_code_130_and_leaves_no_result(
     brain_copy: Path, tiny_checkpoint: Path, signal_name: str

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,6 +106,31 @@ def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     code, events = run(monkeypatch, tmp_path, verb)
     assert code == 130
     assert events == [Failed(message="The job was cancelled.", exit_code=130)]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_ends_the_job_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Deaf:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(0)
+
+    def verb(spec: object, job: JobContext) -> dict[str, Any]:
+        job.report("Working", 0, 2)
+        Deaf()
+        job.report("Working", 1, 2)
+        raise AssertionError("went on")
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the program does
+    try:
+        code, events = run(monkeypatch, tmp_path, verb)
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert code == 130
+    assert [event.event for event in events] == ["progress", "failed"]
 
 
 def test_the_unforeseen_leaves_its_traceback_in_a_log(

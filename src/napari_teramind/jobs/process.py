@@ -14,6 +14,7 @@ from __future__ import annotations
 import _thread
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -205,8 +206,9 @@ def end_with_stdin(grace: float = 5.0) -> None:
 
     def watch() -> None:
         sys.stdin.buffer.read()
-        # Raises KeyboardInterrupt in the main thread as soon as that runs Python again.
-        _thread.interrupt_main()
+        # Raises KeyboardInterrupt in the main thread as soon as that runs Python again. Not as
+        # SIGINT, which is ignored where a script started its programs in the background.
+        _thread.interrupt_main(signal.SIGTERM)
         time.sleep(grace)
         os._exit(CANCELLED)
 

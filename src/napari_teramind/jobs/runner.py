@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -30,13 +32,20 @@ CANCELLED_MESSAGE = "The job was cancelled."
 
 
 class JobContext:
-    """What a verb gets for talking to whoever started it."""
+    """What a verb gets for talking to whoever started it.
+
+    Attributes
+    ----------
+    interrupted : bool
+        Whether the job was asked to end: the next report raises KeyboardInterrupt.
+    """
 
     MIN_INTERVAL = 0.1
     """Seconds between two progress events of one phase: enough for the eye, no burden on a pipe."""
 
     def __init__(self, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
         self.emit = emit
+        self.interrupted = False
         self._clock = clock
         self._phase: tuple[str, int] | None = None
         self._started = self._last = 0.0
@@ -49,6 +58,8 @@ class JobContext:
 
     def report(self, message: str, done: int, total: int) -> None:
         """Tell how far the job is: the progress callback of every room."""
+        if self.interrupted:
+            raise KeyboardInterrupt
         now = self._clock()
         # A message may count ("slice 3 of 7"), so a phase is recognised by its words alone.
         phase = ("".join(c for c in message if not c.isdigit()), total)
@@ -95,9 +106,10 @@ def run_job(spec: JobSpec, emit: Emit, log_folder: Path | None = None) -> int:
     """
     from napari_teramind.jobs.verbs import execute
 
+    job = JobContext(emit)
     try:
-        with _warnings_as_events(emit):
-            result = execute(spec, JobContext(emit))
+        with _warnings_as_events(emit), _noting_interrupts(job):
+            result = execute(spec, job)
     except UserError as error:
         failed = Failed(message=str(error), exit_code=BAD_INPUT)
     except KeyboardInterrupt as stopped:  # a verb may say what is left of its work
@@ -127,6 +139,32 @@ def _warnings_as_events(emit: Emit) -> Iterator[None]:
         usual = warnings.showwarning
         warnings.showwarning = show
         yield
+
+
+@contextmanager
+def _noting_interrupts(job: JobContext) -> Iterator[None]:
+    """Let an interrupt end the job at its next report at the latest.
+
+    It is raised at once, but Python drops what is raised while it is in a destructor, or called
+    back by a library.
+    """
+
+    def on_signal(number: int, frame: Any) -> None:
+        job.interrupted = True
+        raise KeyboardInterrupt
+
+    kinds: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():
+        # Those that are ignored, or that someone else handles, are left alone.
+        both = (signal.SIGINT, signal.SIGTERM)
+        kinds = [kind for kind in both if signal.getsignal(kind) is signal.default_int_handler]
+    for kind in kinds:
+        signal.signal(kind, on_signal)
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            signal.signal(kind, signal.default_int_handler)
 
 
 def _unexpected(error: Exception, log_folder: Path | None = None) -> Failed:
