@@ -9,7 +9,24 @@ import typer
 from typer import Argument, Option
 
 from napari_teramind.cli.app import import_app
-from napari_teramind.cli.options import Json, Out, Overwrite, Panel, examples, pairs, run_verb
+from napari_teramind.cli.options import (
+    Json,
+    Out,
+    Overwrite,
+    Panel,
+    decimals,
+    examples,
+    pairs,
+    run_verb,
+)
+
+Percentiles = Annotated[
+    tuple[float, float],
+    Option(metavar="LOW HIGH", help="Percentiles that become 0 and 255 in 8 bit."),
+]
+Name = Annotated[
+    str | None, Option(help="Name of the brain; that of the file if not given.", show_default=False)
+]
 
 
 @import_app.command(
@@ -33,14 +50,15 @@ def merscope(
         Option(help="Focal planes become one slice by projection, or a slice each."),
     ] = "project",
     project: Annotated[Literal["max", "mean"], Option(help="How planes are projected.")] = "max",
-    percentiles: Annotated[
-        tuple[float, float],
-        Option(metavar="LOW HIGH", help="Percentiles that become 0 and 255 in 8 bit."),
-    ] = (0.1, 99.9),
+    percentiles: Percentiles = (0.1, 99.9),
     slice_spacing: Annotated[
         float | None, Option(help="Distance of slices in um.", show_default=False)
     ] = None,
+    region_spacing: Annotated[
+        float, Option(help="Distance of regions in um, where their planes are slices.")
+    ] = 100.0,
     genes: Panel = None,
+    name: Name = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -56,6 +74,8 @@ def merscope(
     epilog=examples(
         "teramind import omezarr --stain DAPI=a.zarr --stain PolyT=b.zarr --genes c.zarr"
         " -o brain.zarr",
+        "teramind import omezarr --stain DAPI=a.zarr#0 --stain PolyT=a.zarr#1 --genes c.zarr"
+        " --gene-list panel.csv --tissue mask.zarr --slice-positions 0,100,215 -o brain.zarr",
     )
 )
 def omezarr(
@@ -68,11 +88,37 @@ def omezarr(
     genes: Annotated[
         str, Option(help="OME-Zarr image of counts, a channel a gene.", show_default=False)
     ],
+    gene_list: Annotated[
+        str | None,
+        Option(
+            help="Names of its channels: a CSV with a column 'gene', or a brain that has them; "
+            "its own channel labels if not given.",
+            show_default=False,
+        ),
+    ] = None,
     structures: Annotated[
         str | None, Option(help="OME-Zarr label image of structures.", show_default=False)
     ] = None,
+    tissue: Annotated[
+        str | None, Option(help="OME-Zarr label image of the tissue.", show_default=False)
+    ] = None,
+    slice_positions: Annotated[
+        str | None,
+        Option(
+            metavar="Z0,Z1,...",
+            help="True z position of every slice in um; even spacing if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    percentiles: Percentiles = (0.1, 99.9),
+    name: Name = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Make a brain from separate OME-Zarr images that lie on one another."""
-    run_verb("import-omezarr", context, stains=pairs(stain, "IMAGE"))
+    run_verb(
+        "import-omezarr",
+        context,
+        stains=pairs(stain, "IMAGE"),
+        slice_positions=decimals("--slice-positions", slice_positions),
+    )

@@ -94,5 +94,17 @@ def numbers(option: str, text: str | None, form: str) -> tuple[int, ...] | None:
     return found
 
 
+def decimals(option: str, text: str | None) -> list[float] | None:
+    """Read ``"0,100,215.5"``."""
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(
+            f"'{text}' is not a list of numbers with commas between them.", param_hint=option
+        ) from None
+
+
 ROI = "y0,y1,x0,x1"
 SLICES = "z0:z1"

@@ -17,6 +17,7 @@ def _packaged(location: Any) -> Any:
 
 
 Fraction = Annotated[float, Field(ge=0, le=100)]
+Spacing = Annotated[float, Field(gt=0)]
 
 
 class ImportMerscopeSpec(Spec):
@@ -29,8 +30,10 @@ class ImportMerscopeSpec(Spec):
     planes: Literal["project", "slices"] = "project"
     project: Literal["max", "mean"] = "max"
     percentiles: tuple[Fraction, Fraction] = (0.1, 99.9)
-    slice_spacing: Annotated[float, Field(gt=0)] | None = None
+    slice_spacing: Spacing | None = None
+    region_spacing: Spacing = 100.0
     genes: Location | None = None
+    name: str | None = None
     overwrite: bool = False
 
 
@@ -40,7 +43,12 @@ class ImportOmeZarrSpec(Spec):
     verb: Literal["import-omezarr"] = "import-omezarr"
     stains: Annotated[dict[str, Location], Field(min_length=1)]
     genes: Location
+    gene_list: Location | None = None
     structures: Location | None = None
+    tissue: Location | None = None
+    slice_positions: list[float] | None = None
+    percentiles: tuple[Fraction, Fraction] = (0.1, 99.9)
+    name: str | None = None
     out: JobPath
     overwrite: bool = False
 

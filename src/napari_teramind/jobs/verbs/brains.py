@@ -34,7 +34,9 @@ def run_import_merscope(spec: ImportMerscopeSpec, job: JobContext) -> Result:
         project=spec.project,
         percentiles=spec.percentiles,
         slice_spacing=spec.slice_spacing,
+        region_spacing=spec.region_spacing,
         genes=read_panel(spec.genes),
+        name=spec.name,
         overwrite=spec.overwrite,
         report=job.report,
     )
@@ -49,7 +51,12 @@ def run_import_omezarr(spec: ImportOmeZarrSpec, job: JobContext) -> Result:
         spec.out,
         stains=spec.stains,
         genes=spec.genes,
+        gene_names=read_panel(spec.gene_list),
         structures=spec.structures,
+        tissue=spec.tissue,
+        slice_positions=spec.slice_positions,
+        percentiles=spec.percentiles,
+        name=spec.name,
         overwrite=spec.overwrite,
         report=job.report,
     )
