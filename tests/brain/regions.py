@@ -96,3 +96,10 @@ def write_multiscale(
     else:
         group.attrs["ome"] = ome | {"version": version}
     return path
+
+
+def good_region(folder: Path) -> Path:
+    """Make a region of two planes of 64 x 64 px with two transcripts."""
+    images = {s: noise(2, 64, 64) for s in ("DAPI", "PolyT")}
+    rows = [("Th", 5, 5, 0), ("Mog", 7, 9, 1)]
+    return write_region(folder / "region_0", transcripts(rows), images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,10 @@ from napari_teramind.brain import open_brain
 from napari_teramind.jobs import process
 from napari_teramind.model import ModelConfig
 from napari_teramind.plugin.layers import stain_layers
-from napari_teramind.widgets import phantom, settings
+from napari_teramind.widgets import phantom, settings, train_runs
 from napari_teramind.widgets.checkpoints import Checkpoints, Facts
 from napari_teramind.widgets.simulate import SimulateWidget
+from napari_teramind.widgets.train import TrainWidget
 
 FAKE = Path(__file__).with_name("fake_job.py")
 
@@ -84,3 +85,36 @@ def small_roi(panel: SimulateWidget, draw) -> tuple[int, int, int, int]:
     """Draw a rectangle of 64 x 64 px in the panel's viewer."""
     draw(panel, (64, 128, 100, 164))
     return (64, 128, 100, 164)
+
+
+@pytest.fixture
+def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep runs in the test's folder, and leave none behind."""
+    monkeypatch.setattr(train_runs, "runs_folder", lambda: tmp_path / "runs")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    for run in (tmp_path / "runs").glob("*"):
+        train_runs.stop_now(run)
+    train_runs.reap()
+
+
+@pytest.fixture
+def make_train_panel(
+    make_napari_viewer, brain_copy: Path, own_runs: None
+) -> Callable[[], TrainWidget]:
+    """Make shown viewers with a Train panel, on a brain of the test's own."""
+
+    def make() -> TrainWidget:
+        viewer = make_napari_viewer(show=True)
+        for layer in stain_layers(open_brain(brain_copy)):
+            viewer.add_layer(Layer.create(*layer))
+        _, panel = viewer.window.add_plugin_dock_widget("napari-teramind", "Train")
+        return panel
+
+    return make
+
+
+@pytest.fixture
+def train_panel(make_train_panel) -> TrainWidget:
+    """The Train panel of a shown viewer."""
+    return make_train_panel()
