@@ -124,6 +124,9 @@ def structures(
     transforms: Annotated[
         Path | None, Option(help="JSON file that lays the atlas over the slices.")
     ] = None,
+    trend: Annotated[
+        bool, Option("--trend", help="Say how attention goes with counts, map by map.")
+    ] = False,
     top: Annotated[int, Option(min=1, help="Rows to show.")] = 15,
     out: Annotated[
         Path | None,

@@ -12,10 +12,12 @@ from napari_teramind.plugin.looks import structure_names
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
 HOVER = "teramind_structure"
 OPACITY_3D = 0.5
+BEHIND_3D = {"structures": 0.2, "stain": 0.4}
+"""Opacities in 3D behind attention: a body that hides what glows in it tells nothing."""
 
 _displays: WeakKeyDictionary[Viewer, Display] = WeakKeyDictionary()
 
@@ -40,7 +42,7 @@ class Display:
 
         self._viewer = ref(viewer)
         self._names: WeakKeyDictionary[Labels, dict[int, str]] = WeakKeyDictionary()
-        self._opacity_2d: WeakKeyDictionary[Labels, float] = WeakKeyDictionary()
+        self._opacity_2d: WeakKeyDictionary[Layer, float] = WeakKeyDictionary()
         self._text = TextOverlay(position="top_left", font_size=12)
         viewer.canvas.overlays[HOVER] = self._text
         viewer.canvas.overlays.scale_bar.visible = True
@@ -84,23 +86,35 @@ class Display:
 
     def _on_inserted(self, event: Any) -> None:
         layer, viewer = event.value, self._viewer()
-        if viewer is None or tag_of(layer).get("kind") != "structures":
+        kind = tag_of(layer).get("kind")
+        if viewer is None or kind not in ("structures", "stain", "attention"):
             return
-        layer.contour = CONTOUR
-        # napari would tell this in a notification at every turn to 3D; it is what we want there.
-        warnings.filterwarnings("ignore", "Contours are not displayed during 3D rendering")
+        if kind == "structures":
+            layer.contour = CONTOUR
+            # napari would tell this in a notification at every turn to 3D; it is what we want.
+            warnings.filterwarnings("ignore", "Contours are not displayed during 3D rendering")
         if viewer.dims.ndisplay == 3:
-            self._make_translucent(layer)
+            self._make_translucent(viewer)
 
     def _on_ndisplay(self, event: Any) -> None:
         """Contours in 2D, a translucent body in 3D; what the user set for 2D comes back."""
         self._hide_name()
-        for layer in self.structure_layers():
-            if event.value == 3:
-                self._make_translucent(layer)
-            else:
-                layer.opacity = self._opacity_2d.pop(layer, layer.opacity)
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        if event.value == 3:
+            self._make_translucent(viewer)
+            return
+        for layer in tuple(viewer.layers):
+            layer.opacity = self._opacity_2d.pop(layer, layer.opacity)
 
-    def _make_translucent(self, layer: Labels) -> None:
-        self._opacity_2d[layer] = layer.opacity
-        layer.opacity = OPACITY_3D
+    def _make_translucent(self, viewer: Viewer) -> None:
+        """Fade what is behind attention; without attention, structures only."""
+        layers = tuple(viewer.layers)
+        glowing = any(tag_of(layer).get("kind") == "attention" for layer in layers)
+        opacities = BEHIND_3D if glowing else {"structures": OPACITY_3D}
+        for layer in layers:
+            opacity = opacities.get(str(tag_of(layer).get("kind")))
+            if opacity is not None:
+                self._opacity_2d.setdefault(layer, layer.opacity)
+                layer.opacity = min(opacity, layer.opacity)

@@ -13,7 +13,22 @@ SHARE_2D, SHARE_3D = 0.5, 0.45
 """How much of the canvas a place fills: less in 3D, so that it is seen where it lies."""
 
 
-def go_to(viewer: Viewer, low: tuple[float, ...], high: tuple[float, ...]) -> None:
+def show_all(viewer: Viewer, angles: tuple[float, float, float], share: float) -> None:
+    """Let the canvas show all visible layers in 3D, from somewhere; the view fits at any angle."""
+    extents = [layer.extent.world[:, -3:] for layer in tuple(viewer.layers) if layer.visible]
+    if not extents:
+        return
+    low, high = np.min([e[0] for e in extents], axis=0), np.max([e[1] for e in extents], axis=0)
+    viewer.scene.camera.angles = angles
+    go_to(viewer, tuple(low), tuple(high), share)
+
+
+def go_to(
+    viewer: Viewer,
+    low: tuple[float, ...],
+    high: tuple[float, ...],
+    share: float | None = None,
+) -> None:
     """Let the canvas show a box of the world.
 
     Parameters
@@ -22,6 +37,8 @@ def go_to(viewer: Viewer, low: tuple[float, ...], high: tuple[float, ...]) -> No
         The viewer; what is not displayed goes to the middle of the box.
     low, high
         Corners (z, y, x), micrometers.
+    share
+        How much of the canvas the box fills; None: as one goes to a structure.
     """
     lead = viewer.dims.ndim - 3
     centre = (np.asarray(low) + np.asarray(high)) / 2
@@ -32,9 +49,9 @@ def go_to(viewer: Viewer, low: tuple[float, ...], high: tuple[float, ...]) -> No
     sides = np.abs(np.asarray(high) - np.asarray(low))[shown]
     canvas = np.asarray(viewer.canvas.size, float)
     if len(shown) == 2:
-        zoom = SHARE_2D * float((canvas / np.maximum(sides, 1e-6)).min())
+        zoom = (share or SHARE_2D) * float((canvas / np.maximum(sides, 1e-6)).min())
         viewer.scene.camera.center = (0.0, *centre[shown])
     else:
-        zoom = SHARE_3D * float(canvas.min() / max(np.linalg.norm(sides), 1e-6))
+        zoom = (share or SHARE_3D) * float(canvas.min() / max(np.linalg.norm(sides), 1e-6))
         viewer.scene.camera.center = tuple(centre[shown])
     viewer.scene.camera.zoom = zoom

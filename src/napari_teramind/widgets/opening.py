@@ -48,7 +48,7 @@ def show_gene(session: Session, gene: str) -> Layer | None:
     else:
         taken = {_color(layer) for layer in layers if layer.visible}
         color = next((c for c in GENE_COLORS if c.lower() not in taken), None)
-        layer = _add(viewer, gene_layer(brain, gene, color), at=_above_genes(session, viewer))
+        layer = _add(viewer, gene_layer(brain, gene, color), at=above_genes(session, viewer))
     layer.visible = True
     viewer.layers.selection.active = layer
     return layer
@@ -62,10 +62,11 @@ def _add(viewer: Viewer, layer_data: tuple[Any, dict[str, Any], str], at: int | 
     return layer
 
 
-def _above_genes(session: Session, viewer: Viewer) -> int:
+def above_genes(session: Session, viewer: Viewer) -> int:
+    """Return where a layer goes that lies over the brain's images and under its structures."""
     below = [
         layer
-        for kind in ("stain", "simulation", "preview", "gene")
+        for kind in ("stain", "simulation", "preview", "gene", "attention")
         for layer in session.layers(kind)
     ]
     return max((viewer.layers.index(layer) + 1 for layer in below), default=len(viewer.layers))

@@ -73,6 +73,12 @@ class Structures(QObject):
         return None if key is None else self._sets.get(key)
 
     @property
+    def own(self) -> StructureSet | None:
+        """The brain's own structures, whatever is chosen; None while they are not read."""
+        path = self._session.brain_path
+        return None if path is None else self._sets.get(brain_key(path))
+
+    @property
     def busy(self) -> bool:
         """Whether the chosen set is being read."""
         return self._key() in self._reading
@@ -139,7 +145,7 @@ class Structures(QObject):
 
     def _on_brains(self) -> None:
         brain = self._session.brain
-        if self._choice == OWN and self._wanted and brain is not None:
+        if self._wanted and brain is not None:
             key = brain_key(brain.path)
             if key not in self._sets and key not in self._problems:
                 self._read(key, structures_of_brain, brain)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyqtgraph as pg
-from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QPixmap, QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from napari_teramind.widgets.parts import sentence
+from napari_teramind.widgets.plots import follow_theme
 from napari_teramind.widgets.train_watch import RunView
 
 if TYPE_CHECKING:
@@ -59,18 +59,7 @@ class LossPlot(QWidget):
 
     def follow_theme(self, viewer: Viewer) -> None:
         """Take the viewer's colours, now and when they change."""
-        viewer.events.theme.connect(lambda event: self._dress(event.value))
-        self._dress(viewer.theme)
-
-    def _dress(self, name: str) -> None:
-        theme = get_theme(name)
-        self.plot.setBackground(
-            theme.canvas.as_hex() if name == "light" else theme.background.as_hex()
-        )
-        for side in ("bottom", "left"):
-            axis = self.plot.getAxis(side)
-            axis.setPen(theme.secondary.as_hex())
-            axis.setTextPen(theme.text.as_hex())
+        follow_theme(self.plot, viewer)
 
     def show_view(self, view: RunView) -> None:
         """Draw the curves of a run."""

@@ -22,24 +22,32 @@ SLICE_WIDTH = 72
 
 
 class Where(QWidget):
-    """Shows the session's region and lets the user change it."""
+    """Shows the session's region and lets the user change it.
 
-    def __init__(self, session: Session) -> None:
+    Parameters
+    ----------
+    session
+        Whose region.
+    doing
+        What is done there, for the tooltips.
+    """
+
+    def __init__(self, session: Session, doing: str = "Generate") -> None:
         super().__init__()
         self._session = session
         self._region = session.region
         self.view_button = QRadioButton("Current view")
-        self.view_button.setToolTip("Generate what you see, as far as there is brain")
+        self.view_button.setToolTip(f"{doing} what you see, as far as there is brain")
         self.rectangle_button = QRadioButton("Rectangle")
-        self.rectangle_button.setToolTip("Generate a rectangle that you draw")
+        self.rectangle_button.setToolTip(f"{doing} a rectangle that you draw")
         self.draw_button = QPushButton("Draw")
         self.draw_button.setToolTip("Draw a rectangle on the brain: press, drag, release")
         self.size_label = sentence()
         self.first, self.last = QSpinBox(), QSpinBox()
-        self.first.setToolTip("First slice to generate")
-        self.last.setToolTip("Last slice to generate")
+        self.first.setToolTip(f"First slice to {doing.lower()}")
+        self.last.setToolTip(f"Last slice to {doing.lower()}")
         self.here_button = QPushButton("Here")
-        self.here_button.setToolTip("Generate the slice that you see")
+        self.here_button.setToolTip(f"{doing} the slice that you see")
         self.slices_label = sentence()
         self._lay_out()
         self.view_button.clicked.connect(self._use_view)

@@ -59,6 +59,7 @@ class StructuresSpec(Spec):
     slices: Slices | None = None
     atlas: AtlasName | None = None
     transforms: JobPath | None = None
+    trend: bool = False
     top: Annotated[int, Field(ge=1)] = 15
     out: JobPath | None = None
     device: str = "auto"

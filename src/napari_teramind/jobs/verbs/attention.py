@@ -75,7 +75,8 @@ def _statistics(spec: StructuresSpec, job: JobContext) -> Result:
     pairs = list(dict.fromkeys(c.pair for c in maps.channels if c.pair is not None))
     pair = pairs[0] if spec.pair is None else _pair(spec.pair)
     of = pair_name(pair)
-    table = structure_statistics(brain, maps, _atlas(spec, brain, job), report=job.report)
+    atlas = _atlas(spec, brain, job)
+    table = structure_statistics(brain, maps, atlas, report=job.report)
     best = ranking(table, spec.quantity, of, spec.map)
     shown = best[["acronym", "name", "bins", "mean", "median", "p95", "enrichment"]].head(spec.top)
     heading = f"{spec.quantity} of {of}" + (
@@ -83,6 +84,13 @@ def _statistics(spec: StructuresSpec, job: JobContext) -> Result:
     )
     summary = [f"{heading}, best structures first:", *_lines(shown)]
     result: dict[str, Any] = {"structures": shown.to_dict("records")}
+    if spec.trend:
+        result["trends"] = _trends(brain, maps, pair, atlas, job)
+        summary += [
+            f"Attention against counts, {name}: r = {trend['pearson']:.3f} over {trend['bins']:,}"
+            " bins where either gene occurs."
+            for name, trend in result["trends"].items()
+        ]
     if spec.against:
         tables = {brain.name: table}
         for location in spec.against:
@@ -94,6 +102,24 @@ def _statistics(spec: StructuresSpec, job: JobContext) -> Result:
         summary += [f"{name} = {value:.3f}" for name, value in numbers.items()]
         result["agreement"] = numbers
     return _with_table(result, summary, table, spec)
+
+
+def _trends(
+    brain: BrainStore,
+    maps: StoredMaps,
+    pair: tuple[str, str],
+    atlas: Atlas2D | None,
+    job: JobContext,
+) -> dict[str, dict[str, Any]]:
+    """Trend line of attention against counts for every map of a pair, as plain values."""
+    from napari_teramind.attention.trend import attention_trend
+
+    found: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(c.map for c in maps.channels if c.pair == pair and c.map):
+        trend = attention_trend(brain, maps, pair, name, atlas=atlas, report=job.report)
+        line = {column: trend.table[column].tolist() for column in trend.table}
+        found[name] = {"pearson": trend.pearson, "bins": trend.bins, "line": line}
+    return found
 
 
 def _all_pairs(spec: StructuresSpec, job: JobContext) -> Result:

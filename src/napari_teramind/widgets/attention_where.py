@@ -1,0 +1,133 @@
+"""The part of the Attention panel that asks where: the whole brain, structures, or a ROI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QModelIndex, QStringListModel, Qt, Signal
+from qtpy.QtWidgets import QComboBox, QCompleter, QLabel, QLineEdit, QVBoxLayout, QWidget
+
+from napari_teramind.atlas import StructureTable
+from napari_teramind.errors import UserError
+from napari_teramind.widgets.parts import form, sentence
+from napari_teramind.widgets.session import Session
+from napari_teramind.widgets.where import Where
+
+BRAIN, STRUCTURES, ROI = "brain", "structures", "roi"
+
+
+class AcronymCompleter(QCompleter):
+    """Completes the last of several acronyms with commas between them."""
+
+    def splitPath(self, path: str | None) -> list[str]:
+        """Look for what comes after the last comma."""
+        return [(path or "").rpartition(",")[2].strip()]
+
+    def pathFromIndex(self, index: QModelIndex) -> str:
+        """Keep what comes before it, and the acronym without the name."""
+        widget = self.widget()
+        typed = widget.text() if isinstance(widget, QLineEdit) else ""
+        before, comma, _ = typed.rpartition(",")
+        acronym = super().pathFromIndex(index).partition(" - ")[0]
+        return f"{before}{comma}{' ' if comma else ''}{acronym}"
+
+
+class AttentionWhere(QWidget):
+    """Where attention is computed."""
+
+    changed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._known: StructureTable | None = None
+        self.choice = QComboBox()
+        for name, value in (("Whole brain", BRAIN), ("Structures", STRUCTURES), ("ROI", ROI)):
+            self.choice.addItem(name, value)
+        self.acronyms = QLineEdit()
+        self.acronyms.setPlaceholderText("Acronyms, as SNc, VTA")
+        self.acronyms.setToolTip("With everything inside them; the Atlas panel has the tree")
+        self._names = QStringListModel(self)
+        completer = AcronymCompleter(self._names, self)
+        completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+        completer.setFilterMode(Qt.MatchFlag.MatchContains)
+        self.acronyms.setCompleter(completer)
+        self.found = sentence()
+        self.where = Where(session, "Compute")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        row = form()
+        row.addWidget(QLabel("Where"), 0, 0)
+        row.addWidget(self.choice, 0, 1)
+        row.addWidget(self.acronyms, 1, 1)
+        row.addWidget(self.found, 2, 1)
+        layout.addLayout(row)
+        layout.addWidget(self.where)
+        self.choice.currentIndexChanged.connect(self.refresh)
+        self.acronyms.textChanged.connect(self.refresh)
+        session.region.changed.connect(self.changed)
+        session.structures.changed.connect(self.refresh)
+        self.refresh()
+
+    @property
+    def kind(self) -> str:
+        """`BRAIN`, `STRUCTURES` or `ROI`."""
+        return self.choice.currentData()
+
+    def structures(self) -> list[str]:
+        """Return the acronyms that were typed."""
+        typed = self.acronyms.text().replace(";", ",").split(",")
+        return list(dict.fromkeys(part.strip() for part in typed if part.strip()))
+
+    def values(self) -> dict[str, Any]:
+        """Fields of an `AttentionSpec`."""
+        region = self._session.region
+        return {
+            "roi": region.roi() if self.kind == ROI else None,
+            "slices": region.slices if self.kind == ROI else None,
+            "structures": self.structures() if self.kind == STRUCTURES else None,
+        }
+
+    def problem(self) -> str:
+        """Why nothing can be computed there; "" if it can, or if that is not known yet."""
+        if self.kind == ROI and self._session.region.roi() is None:
+            return "Choose where: the current view, or a rectangle that you draw."
+        if self.kind != STRUCTURES:
+            return ""
+        typed = self.structures()
+        if not typed:
+            return "Name a structure by its acronym, as VTA, or several with commas."
+        table, own = self._own_table(), self._session.structures.current
+        if table is None:
+            return self._session.structures.problem
+        try:
+            for acronym in typed:
+                structure = table.find(acronym)
+                if own is not None and own.atlas is None:
+                    place = own.places.of(table.within_id(structure.id))
+                    if place is None:
+                        return f"{acronym} has no voxels in this brain: choose another structure."
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def _own_table(self) -> StructureTable | None:
+        """Return the brain's own structures: those are what a job can be told to stay within."""
+        found = self._session.structures.own
+        return None if found is None else found.table
+
+    def refresh(self, *_: Any) -> None:
+        """Show what belongs to the choice."""
+        self.where.setVisible(self.kind == ROI)
+        self.acronyms.setVisible(self.kind == STRUCTURES)
+        table = self._own_table()
+        if table is not None and table is not self._known:
+            self._known = table
+            self._names.setStringList([f"{s.acronym} - {s.name}" for s in table.values()])
+        words = ""
+        if self.kind == STRUCTURES and table is not None:
+            known = [table.find(a).name for a in self.structures() if table.has(a)]
+            words = ", ".join(known)
+        self.found.setText(words)
+        self.found.setVisible(bool(words))
+        self.changed.emit()

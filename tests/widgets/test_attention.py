@@ -1,0 +1,456 @@
+"""The Attention panel in a real viewer: pair, run, table, layers, relief, export, outliving."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import tifffile
+from napari.layers import Layer
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QLabel,
+    QPushButton,
+)
+
+from napari_teramind.attention.display import displayed_attention, smoothed
+from napari_teramind.brain import open_brain
+from napari_teramind.jobs import process
+from napari_teramind.jobs.detached import process_of
+from napari_teramind.model import TeraMind, save_model
+from napari_teramind.plugin.attention import View, attention_layer, views
+from napari_teramind.plugin.display import follow
+from napari_teramind.plugin.layers import stain_layers, structure_layer, tag_of
+from napari_teramind.widgets import attention_jobs
+from napari_teramind.widgets.attention import AttentionWidget
+from napari_teramind.widgets.attention_table import RankingModel
+from napari_teramind.widgets.parts import PANEL_WIDTH
+
+pytestmark = pytest.mark.timeout(280)
+
+LONG = 90_000
+PAIR = ("Nr4a2", "Th")
+
+
+@pytest.fixture(autouse=True)
+def own_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep jobs in the test's folder, and leave none behind."""
+    monkeypatch.setattr(attention_jobs, "jobs_folder", lambda: tmp_path / "jobs")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    for job in (tmp_path / "jobs").glob("*"):
+        pid = process_of(job).get("pid")
+        if pid is not None and psutil.pid_exists(int(str(pid))):
+            psutil.Process(int(str(pid))).kill()
+
+
+SLOW = """
+import json, time
+event = {"event": "progress", "message": "Thinking", "done": 1, "total": 9, "seconds_left": 240.0}
+print(json.dumps(event), flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.fixture
+def slow_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every job tell progress once, and then take its time."""
+    monkeypatch.setattr(process, "job_command", lambda folder: [sys.executable, "-c", SLOW])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(make_network: Callable[..., TeraMind], tmp_path_factory) -> Path:
+    """A network of four gene slices for eight genes of the tiny brain, in another order."""
+    network = make_network(genes=8, patch=64)
+    network.gene_names = ("Pvalb", "Th", "Nr4a2", "Gad2", "Gad1", "Slc17a6", "Slc17a7", "Mog")
+    network.sha256 = "0" * 64
+    return save_model(network, tmp_path_factory.mktemp("net") / "net.safetensors")
+
+
+@pytest.fixture
+def make_panel(make_napari_viewer, brain_copy: Path) -> Callable[[], AttentionWidget]:
+    def make() -> AttentionWidget:
+        viewer = make_napari_viewer(show=True)
+        follow(viewer)
+        brain = open_brain(brain_copy)
+        for layer in [*stain_layers(brain), structure_layer(brain)]:
+            viewer.add_layer(Layer.create(*layer))
+        _, panel = viewer.window.add_plugin_dock_widget("napari-teramind", "Attention")
+        return panel
+
+    return make
+
+
+@pytest.fixture
+def panel(make_panel, known_checkpoint: Path) -> AttentionWidget:
+    """The panel with a checkpoint that need not be read."""
+    return make_panel()
+
+
+@pytest.fixture
+def real_panel(make_panel, checkpoint: Path, qtbot) -> AttentionWidget:
+    panel = make_panel()
+    panel.session.checkpoints.choose(str(checkpoint))
+    qtbot.waitUntil(lambda: panel.session.checkpoints.facts() is not None, timeout=LONG)
+    return panel
+
+
+def finished(panel: AttentionWidget) -> bool:
+    return panel.run is None
+
+
+def last_message() -> str:
+    return notification_manager.records[-1].message
+
+
+def attention_layers(panel: AttentionWidget) -> list[Layer]:
+    return panel.session.layers("attention")
+
+
+def type_pair(qtbot, panel: AttentionWidget, first: str, second: str) -> None:
+    for field, text in ((panel.pair.first, first), (panel.pair.second, second)):
+        field.clear()
+        qtbot.keyClicks(field, text)
+        qtbot.keyClick(field, Qt.Key.Key_Return)
+
+
+def test_from_a_pair_to_the_table_and_the_export(real_panel, qtbot, monkeypatch, tmp_path):
+    """The whole way, with real jobs: choose, compute, look, go there, export, read again."""
+    panel, viewer = real_panel, real_panel.session.viewer
+    assert not panel.button.isEnabled()
+    assert panel.plan_label.text() == "Choose two genes, or one of the pairs of the paper."
+    panel.pair.presets["DOPA"].click()
+    assert panel.pair.pair() == PAIR
+    assert panel.plan_label.text().startswith("16 x 24 bins x 4 slices, 3 maps; at most 123 kB")
+    qtbot.mouseClick(panel.button, Qt.MouseButton.LeftButton)
+    assert panel.button.text() == "Cancel"
+    assert not panel.pair.isEnabled()
+    qtbot.waitUntil(lambda: finished(panel), timeout=LONG)
+    assert panel.words.text() == "Done: Nr4a2-Th."
+    assert ", a few seconds" in panel.plan_label.text()  # measured now
+
+    # A volume in 3D, over faded stains and structures, with the paper's transforms.
+    qtbot.waitUntil(lambda: bool(attention_layers(panel)), timeout=LONG)
+    (layer,) = attention_layers(panel)
+    assert layer.name == "Nr4a2-Th attention"
+    assert viewer.dims.ndisplay == 3
+    assert (layer.colormap.name, layer.blending) == ("inferno", "additive")
+    assert viewer.layers["structures"].opacity < 0.5 > viewer.layers["DAPI"].opacity
+    names = [each.name for each in viewer.layers]
+    assert names.index("PolyT") < names.index(layer.name) < names.index("structures")
+    brain = panel.session.brain
+    maps = panel.results.maps
+    stored = np.asarray(maps.image.levels[0])
+    pick = [[c.name for c in maps.channels].index(name) for name in (
+        "Nr4a2-Th ensemble Nr4a2", "Nr4a2-Th ensemble Th", "Nr4a2 expression", "Th expression",
+    )]  # fmt: skip
+    expected = smoothed(displayed_attention(stored[pick[:2]], stored[pick[2:]], 8), 4.0)
+    np.testing.assert_allclose(np.asarray(layer.data), expected, atol=1e-5)
+    # A part of it, as napari reads it, equals the same part of the whole.
+    np.testing.assert_allclose(np.asarray(layer.data[2, 3:9, 5:20]), expected[2, 3:9, 5:20], 1e-4)
+    np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), (0, 7.5 * 0.108, 7.5 * 0.108))
+    high = layer.contrast_limits[1]
+    np.testing.assert_allclose(high, np.percentile(expected[expected > 0], 99.5), rtol=1e-4)
+
+    # The table, and a click on it.
+    statistics = panel.results.statistics
+    qtbot.waitUntil(lambda: statistics.current is not None, timeout=LONG)
+    table = panel.results.table
+    rows = table.model_.rows
+    assert {row.acronym for row in rows} == {"CP", "TH"}
+    labels = np.asarray(brain.structures.levels[0])
+    sums = stored[pick[:2]].sum(axis=0)
+    for row in rows:
+        np.testing.assert_allclose(row.mean, sums[labels == row.id].mean(), rtol=1e-4)
+    assert rows[0].mean >= rows[1].mean
+    assert panel.results.trend.isVisibleTo(panel.results)
+    assert "r = " in panel.results.trend.words.text()
+    viewer.dims.ndisplay = 2
+    assert viewer.layers["DAPI"].opacity == 1
+    cell = table.visualRect(table.model_.index(1, 1)).center()
+    qtbot.mouseClick(table.viewport(), Qt.MouseButton.LeftButton, pos=cell)
+    qtbot.waitUntil(lambda: rows[1].name in panel.results.words.text(), timeout=LONG)
+    x = {"CP": 6.5, "TH": 16.5}[rows[1].acronym]
+    assert abs(viewer.scene.camera.center[-1] - (x + 0.5) * 16 * 0.108) < 1
+
+    # Other views take the layer's place; A alone has a ranking of its own.
+    choice = panel.results.shown_choice
+    assert [choice.itemText(i) for i in range(4)] == [
+        "Nr4a2-Th attention", "Nr4a2-Th A alone", "Nr4a2 expression", "Th expression",
+    ]  # fmt: skip
+    choice.setCurrentIndex(1)
+    choice.activated.emit(1)
+    assert panel.results.heading.text() == "Structures by A alone"
+    qtbot.waitUntil(
+        lambda: [each.name for each in attention_layers(panel)] == ["Nr4a2-Th A alone"],
+        timeout=LONG,
+    )
+
+    # Exports, by the menu; every file is read again by somebody else's library.
+    for ending, check in (
+        (".ome.tif", lambda p: tifffile.imread(p).shape == stored.shape),
+        (".csv", lambda p: {"CP", "TH"} <= set(pd.read_csv(p)["acronym"])),
+        (".png", lambda p: p.read_bytes().startswith(b"\x89PNG")),
+    ):
+        target = tmp_path / f"out{ending}"
+        monkeypatch.setattr(
+            QFileDialog, "getSaveFileName", lambda *a, target=target: (str(target), "")
+        )
+        menu = panel.results.export_button.menu()
+        action = next(a for a in menu.actions() if ending.split(".")[-1][:3].upper() in a.text()
+                      or (ending == ".ome.tif" and "TIFF" in a.text()))  # fmt: skip
+        action.trigger()
+        assert not panel.results.export_button.isEnabled()
+        qtbot.waitUntil(lambda: not panel.results.exporting.busy, timeout=LONG)
+        assert panel.results.words.text() == f"Wrote {target}."
+        assert check(target)
+    values = tifffile.imread(tmp_path / "out.ome.tif")
+    np.testing.assert_array_equal(values, stored)
+
+
+@pytest.fixture
+def computed(real_panel, qtbot) -> AttentionWidget:
+    """A panel with a result, computed in this process."""
+    from napari_teramind import load_model
+    from napari_teramind.attention import attention_to_store
+
+    panel = real_panel
+    network = load_model(panel.session.checkpoints.current)
+    attention_to_store(panel.session.brain, network, "Nr4a2-Th", [PAIR])
+    panel.results.take("Nr4a2-Th")
+    qtbot.waitUntil(lambda: bool(attention_layers(panel)), timeout=LONG)
+    return panel
+
+
+def test_the_relief_of_a_slice(computed, qtbot):
+    panel, viewer = computed, computed.session.viewer
+    viewer.dims.ndisplay = 2
+    viewer.dims.set_point(0, 200)
+    viewer.layers["PolyT"].visible = False
+    before = {layer.name: layer.visible for layer in viewer.layers}
+    qtbot.mouseClick(panel.results.relief_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: panel.results.layers.has_relief, timeout=LONG)
+    assert viewer.dims.ndisplay == 3
+    shown = {layer.name: layer for layer in viewer.layers if layer.visible}
+    above = shown["Nr4a2-Th attention (previous-current), relief above"]
+    below = shown["Nr4a2-Th attention (current-next), relief below"]
+    picture = shown["slice 2, image"]
+    assert len(shown) == 3
+    # The hills are as high as attention is strong, and what is called above is up as we look.
+    assert viewer.scene.camera.up_direction[0] > 0.5
+    z = picture.data[0][:, 0]
+    assert set(z.tolist()) == {200.0}
+    heights = [layer.data[0][:, 0] for layer in (above, below)]
+    assert heights[1].max() < 200 < heights[0].min()
+    for layer, away in zip((above, below), (heights[0] - 200, 200 - heights[1]), strict=True):
+        assert np.corrcoef(away, layer.data[2])[0, 1] > 0.999
+    low, high = picture.extent.world[:, -2:]
+    np.testing.assert_allclose(
+        (low, high), ([-0.054, -0.054], [255.5 * 0.108, 383.5 * 0.108]), 1e-4
+    )
+    qtbot.mouseClick(panel.results.relief_button, Qt.MouseButton.LeftButton)
+    assert viewer.dims.ndisplay == 2
+    assert {layer.name: layer.visible for layer in viewer.layers} == before
+
+
+def test_views_of_a_result_name_what_they_show(computed):
+    maps = computed.results.maps
+    assert len(views(maps)) == 12
+    _, meta, kind = attention_layer(
+        computed.session.brain, maps, View(PAIR, "previous-current", "a")
+    )
+    assert (meta["name"], kind, meta["colormap"]) == ("Nr4a2 expression", "image", "viridis")
+    with pytest.raises(Exception, match="holds no Gad1-Th attention"):
+        attention_layer(computed.session.brain, maps, View(("Gad1", "Th"), "ensemble", "attention"))
+
+
+def test_a_result_is_found_when_the_panel_is_opened(computed, qtbot):
+    viewer = computed.session.viewer
+    again = AttentionWidget(viewer)
+    assert again.results.result_choice.currentText() == "Nr4a2-Th"
+    assert "network 000" not in again.results.result_choice.toolTip()
+    for layer in attention_layers(again):
+        viewer.layers.remove(layer)
+    again.results.show_button.click()
+    qtbot.waitUntil(lambda: bool(attention_layers(again)), timeout=LONG)
+    again.deleteLater()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ("Th", "", "Choose two genes"),
+        ("Th", "th", "The pair Th-Th names one gene twice"),
+        ("Th", "Nr4a", "lacks 'Nr4a' (did you mean Nr4a2"),
+        ("Xyz", "Th", "lacks 'Xyz'"),
+    ],
+)
+def test_pairs_that_cannot_be_are_told(panel, qtbot, first, second, words):
+    type_pair(qtbot, panel, first, second)
+    assert words in panel.plan_label.text()
+    assert "\n" not in panel.plan_label.text()
+    assert not panel.button.isEnabled()
+    panel.compute()
+    assert words in last_message()
+    assert panel.run is None
+
+
+def test_genes_are_found_in_any_case(panel, qtbot):
+    type_pair(qtbot, panel, "nr4A2", "TH")
+    assert (panel.pair.first.text(), panel.pair.second.text()) == PAIR
+    assert panel.problem() == ""
+    assert panel.pair.first.font().italic()
+
+
+def test_a_preset_that_the_panel_lacks_cannot_be_chosen(real_panel):
+    assert real_panel.pair.presets["DOPA"].isEnabled()
+    blood = real_panel.pair.presets["BLOD"]  # that network knows neither Cldn5 nor Aqp4
+    assert not blood.isEnabled()
+    assert "lacks Cldn5 and Aqp4" in blood.toolTip()
+
+
+def test_where_to_compute(panel, qtbot, draw):
+    panel.pair.choose(PAIR)
+    where = panel.where
+    assert panel.values()["roi"] is panel.values()["structures"] is None
+    where.choice.setCurrentIndex(1)
+    assert "Name a structure by its acronym" in panel.plan_label.text()
+    qtbot.waitUntil(lambda: panel.session.structures.own is not None, timeout=LONG)
+    qtbot.keyClicks(where.acronyms, "TH, VTA")
+    assert "No structure has the acronym 'VTA'" in panel.plan_label.text()
+    assert not panel.button.isEnabled()
+    where.acronyms.setText("TH, CP")
+    assert panel.values()["structures"] == ["TH", "CP"]
+    assert where.found.text() == "Thalamus, Caudoputamen"
+    assert panel.plan_label.text().startswith("The bins of TH, CP in 4 slices, 3 maps")
+    assert panel.values()["name"] == "Nr4a2-Th, TH CP"
+    where.choice.setCurrentIndex(2)
+    draw(SimpleNamespace(where=where.where, session=panel.session), (64, 128, 100, 164))
+    qtbot.waitUntil(lambda: panel.values()["roi"] == (64, 128, 100, 164), timeout=3000)
+    assert panel.values()["slices"] == (1, 2)
+    words = "4 x 5 bins x 1 slice, 3 maps"
+    qtbot.waitUntil(lambda: panel.plan_label.text().startswith(words), timeout=3000)
+    for box in panel.maps.values():
+        box.setChecked(False)
+    assert panel.plan_label.text() == "Tick at least one map under Advanced."
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "expected"),
+    [("refuse", "The brain is on fire: put it out."), ("crash", "The job ended unexpectedly")],
+)
+def test_a_failure_is_told_in_a_sentence(panel, fake_job, qtbot, behaviour, expected):
+    fake_job(behaviour)
+    panel.pair.choose(PAIR)
+    panel.button.click()
+    folder = panel.run.folder
+    qtbot.waitUntil(lambda: finished(panel), timeout=LONG)
+    assert panel.words.text().startswith(expected)
+    assert last_message().startswith(expected)
+    assert "\n" not in last_message()
+    assert panel.button.text() == "Compute attention"
+    # What died unexpectedly keeps its log.
+    assert (folder / "log.txt").exists() == (behaviour == "crash")
+
+
+def test_progress_is_shown_and_cancelling_ends_the_job(panel, slow_job, qtbot):
+    panel.pair.choose(PAIR)
+    panel.button.click()
+    pid = process_of(panel.run.folder)["pid"]
+    qtbot.waitUntil(lambda: panel.words.text() == "Thinking: about 4 min left", timeout=LONG)
+    assert (panel.progress.value(), panel.progress.maximum()) == (1, 9)
+    assert panel.plan_label.text().startswith("16 x 24 bins")
+    qtbot.mouseClick(panel.button, Qt.MouseButton.LeftButton)
+    assert panel.words.text() == "Cancelling"
+    qtbot.waitUntil(lambda: finished(panel), timeout=LONG)
+    assert panel.words.text() == "Cancelled. The same again goes on where this one was."
+    qtbot.waitUntil(lambda: not alive(pid), timeout=LONG)
+
+
+def alive(pid: Any) -> bool:
+    try:
+        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_run_outlives_the_window_and_is_found_again(
+    make_panel, known_checkpoint, slow_job, qtbot
+):
+    panel = make_panel()
+    panel.pair.choose(PAIR)
+    panel.button.click()
+    folder = panel.run.folder
+    qtbot.waitUntil(lambda: panel.words.text().startswith("Thinking"), timeout=LONG)
+    panel.session.viewer.close()
+    QApplication.processEvents()
+    assert alive(process_of(folder)["pid"])
+    again = make_panel()
+    assert again.run is not None
+    assert again.run.folder == folder
+    assert again.button.text() == "Cancel"
+    qtbot.waitUntil(lambda: again.words.text().startswith("Thinking"), timeout=LONG)
+    again.button.click()
+    qtbot.waitUntil(lambda: finished(again), timeout=LONG)
+    assert again.words.text().startswith("Cancelled.")
+
+
+def test_no_brain_teaches(make_napari_viewer):
+    viewer = make_napari_viewer()
+    panel = AttentionWidget(viewer)
+    assert panel.empty.isVisibleTo(panel)
+    panel.deleteLater()
+
+
+def test_the_panel_never_holds_the_event_loop(computed, qtbot):
+    """Our own calls, without napari's creation and drawing of layers; time of the thread."""
+    panel = computed
+    qtbot.waitUntil(lambda: panel.results.statistics.current is not None, timeout=LONG)
+    calls: dict[str, Callable[[], Any]] = {
+        "refresh": panel.refresh,
+        "plan": panel._refresh_plan,
+        "statistics": panel.results._refresh_statistics,
+        "progress": panel._on_progress,
+    }
+    for name, call in calls.items():
+        call()
+        began = time.thread_time()
+        call()
+        assert time.thread_time() - began < 0.05, name
+
+
+def test_a_ranking_without_a_rest_leaves_the_cell_empty():
+    model = RankingModel()
+    row = {"rank": 1, "id": 7, "acronym": "A", "name": "All", "bins": 100, "mean": 0.5,
+           "enrichment": float("nan")}  # fmt: skip
+    model.show_ranking(pd.DataFrame([row]))
+    assert [model.index(0, c).data() for c in range(4)] == ["1", "A - All", "0.5", ""]
+    assert model.headerData(2, Qt.Orientation.Horizontal, Qt.ItemDataRole.DisplayRole) == "Mean"
+
+
+def test_nothing_is_clipped_at_the_stated_width(computed, qtbot):
+    panel = computed
+    qtbot.waitUntil(lambda: panel.results.statistics.current is not None, timeout=LONG)
+    panel.advanced.button.setChecked(True)
+    scroll = panel._pages.widget(1)
+    assert scroll.minimumSizeHint().width() <= PANEL_WIDTH
+    panel.setFixedWidth(PANEL_WIDTH)
+    QApplication.processEvents()
+    for child in panel.findChildren((QAbstractButton, QPushButton, QComboBox, QCheckBox, QLabel)):
+        if child.isVisible() and not (isinstance(child, QLabel) and child.wordWrap()):
+            assert child.width() >= child.minimumSizeHint().width(), child
+    assert tag_of(attention_layers(panel)[0])["kind"] == "attention"
