@@ -11,7 +11,7 @@ BENCHMARKS := $(wildcard benchmarks/*.py)
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: ## phantom brain, short training, a generated region, a screenshot in napari
+demo: ## phantom brain, a generated region, attention of two genes, ranked structures, pictures
 	@scripts/timed.sh "make demo" bash -c 'scripts/setup.sh && $(BIN)/python scripts/demo.py $(ARGS)'
 
 test: ## the tests (ARGS="..." goes to pytest)
@@ -50,4 +50,4 @@ docs: ## the documentation as HTML in docs/_build
 	@echo "docs/_build/index.html"
 
 docs-images: ## the screenshots in docs/images
-	@scripts/timed.sh "make docs-images" bash -c 'scripts/setup.sh && $(BIN)/python scripts/screenshots.py $(ARGS)'
+	@scripts/timed.sh "make docs-images" bash -c 'scripts/setup.sh && $(BIN)/python scripts/screenshots.py $(ARGS) && $(BIN)/python scripts/screenshots_attention.py'

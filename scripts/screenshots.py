@@ -1,8 +1,8 @@
 """The pictures in docs/images, taken from real napari windows: ``make docs-images``.
 
-Makes a phantom brain and a barely trained network in a work folder first, unless they are there,
-opens a window for every picture and does in it what a user would do. On Linux the windows come up
-on a virtual display.
+Makes a phantom brain in a work folder first, unless it is there, opens a window for every picture
+and does in it what a user would do, with the packaged network. On Linux the windows come up on a
+virtual display.
 
 usage: screenshots.py [--work FOLDER] [--images FOLDER] [--checkpoint FILE] [NAME ...]
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demo import TRAINING, teramind
+from demo import teramind
 from demo_picture import virtual_display
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from napari_teramind.widgets.simulate import SimulateWidget
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS_OF_TRAINING = 240
 WINDOW = (1280, 800)
 CLOSE_UP = 6
 """How much closer than the whole slice the close-up is."""
@@ -49,14 +48,14 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*PICTURES, []], help="default: all")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "screenshots")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
-    parser.add_argument("--checkpoint", type=Path, help="default: one that is trained here")
+    parser.add_argument("--checkpoint", type=Path, help="default: the packaged one")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     options.images.mkdir(parents=True, exist_ok=True)
     # Neither the user's napari nor the user's choices are touched.
     os.environ["NAPARI_CONFIG"] = str(options.work / "napari" / "settings.yaml")
     brain = make_brain(options.work)
-    stage = Stage(brain, options.checkpoint or train(options.work), options.images)
+    stage = Stage(brain, options.checkpoint or packaged(), options.images)
     with virtual_display():
         keep_choices_in(options.work / "choices")
         for name in options.names or PICTURES:
@@ -72,16 +71,11 @@ def make_brain(work: Path) -> Path:
     return path
 
 
-def train(work: Path) -> Path:
-    """Train a small network for a short time, unless it is there."""
-    checkpoint = work / "run" / "last.safetensors"
-    if not checkpoint.exists():
-        other = work / "supp_m.zarr"
-        if not other.exists():
-            teramind("phantom", "-o", other, "--animal", "supp_m", "--size", "XS")
-        (work / "train.toml").write_text(TRAINING.format(seconds=SECONDS_OF_TRAINING))
-        teramind("run", work / "train.toml")
-    return checkpoint
+def packaged() -> Path:
+    """Return the network that comes with the package."""
+    from napari_teramind.model.packaged import checkpoint_path
+
+    return checkpoint_path(Path("packaged"))
 
 
 def keep_choices_in(folder: Path) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ANGLES = (-15.0, 30.0, 15.0)
 RELIEF_ANGLES = (0.0, 0.0, -60.0)
 """A volume from the front and a little from above; a slice lying flat, its top away from us."""
-SHARE, RELIEF_SHARE = 1.1, 1.4
+SHARE, RELIEF_SHARE = 1.1, 1.25
 """More than all: what we show is round, and seen from where its diagonal lies askew."""
 
 
