@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,17 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return dict(load_model(path).named_parameters())
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, tiny_brain: BrainStore) -> None:
-    whole = fit([tiny_brain], tmp_path / "whole", TINY)
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    tmp_path: Path, tiny_brain: BrainStore, optimizer: Any
+) -> None:
+    config = replace(TINY, optimizer=optimizer)
+    whole = fit([tiny_brain], tmp_path / "whole", config)
     assert whole.finished
     asked = iter([False, True])
-    part = fit([tiny_brain], tmp_path / "part", TINY, should_stop=lambda: next(asked))
+    part = fit([tiny_brain], tmp_path / "part", config, should_stop=lambda: next(asked))
     assert (part.step, part.finished) == (2, False)
-    rest = fit([tiny_brain], tmp_path / "part", TINY, resume=True)
+    rest = fit([tiny_brain], tmp_path / "part", config, resume=True)
     assert rest.step == 6
     expected = weights(whole.checkpoint)
     for name, value in weights(rest.checkpoint).items():

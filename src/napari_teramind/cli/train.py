@@ -62,7 +62,10 @@ def train(
     batch: Annotated[int, Option(min=1, help="Samples in one evaluation, of all processes.")] = 8,
     accumulate: Annotated[int, Option(min=1, help="Evaluations in one step.")] = 1,
     steps: Annotated[int, Option(min=1, help="Optimiser steps.")] = 2000,
-    learning_rate: Annotated[float, Option("--learning-rate", "--lr", help="Adam's.")] = 5e-4,
+    optimizer: Annotated[
+        Literal["adam", "muon"], Option(help="adam: as published; muon: needs fewer steps.")
+    ] = "adam",
+    learning_rate: Annotated[float, Option("--learning-rate", "--lr", help="Of a step.")] = 5e-4,
     warmup: Annotated[int, Option(min=0, help="Steps until the learning rate is reached.")] = 100,
     final_lr: Annotated[
         float, Option(help="Share of the learning rate left in the end; 1: all of it.")

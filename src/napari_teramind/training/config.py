@@ -11,6 +11,7 @@ from napari_teramind.errors import UserError
 from napari_teramind.model.config import BIN, Prediction
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Optimizer = Literal["adam", "muon"]
 
 FREE = frozenset(
     {
@@ -56,8 +57,10 @@ class TrainConfig:
         Optimiser steps.
     time_limit
         Seconds after which training ends although steps are left; None for no limit.
+    optimizer
+        ``"adam"`` as published, or ``"muon"``, which needs fewer steps.
     learning_rate, warmup
-        Adam's learning rate, reached linearly after ``warmup`` steps.
+        Learning rate, reached linearly after ``warmup`` steps.
     final_lr
         Fraction of the learning rate left at the last step, reached along a cosine; 1 keeps it.
     clip
@@ -101,6 +104,7 @@ class TrainConfig:
     accumulate: int = 1
     steps: int = 2000
     time_limit: float | None = None
+    optimizer: Optimizer = "adam"
     learning_rate: float = 5e-4
     warmup: int = 100
     final_lr: float = 0.1
@@ -149,6 +153,8 @@ class TrainConfig:
             )
         if not 0 <= self.ema < 1:
             raise UserError(f"The setting 'ema' must be from 0 to below 1, not {self.ema}.")
+        if self.optimizer not in ("adam", "muon"):
+            raise UserError(f"The optimizer '{self.optimizer}' is not known; use 'adam' or 'muon'.")
         if self.learning_rate <= 0:
             raise UserError(f"The learning rate must be above 0, not {self.learning_rate}.")
         if self.precision not in ("float32", "bfloat16", "float16"):

@@ -17,6 +17,7 @@ from napari_teramind.model.config import ModelConfig
 from napari_teramind.model.network import TeraMind
 from napari_teramind.training.config import TrainConfig
 from napari_teramind.training.loss import Batch, diffuse, losses
+from napari_teramind.training.muon import Muon
 from napari_teramind.training.samples import Sample
 
 
@@ -31,14 +32,14 @@ class Trainee:
     average
         Running mean of its weights, or None.
     optimizer
-        Adam over the model's parameters.
+        Over the model's parameters.
     scaler
         Of the gradient; does nothing but in float16.
     """
 
     model: TeraMind
     average: TeraMind | None
-    optimizer: torch.optim.Adam
+    optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
 
     @property
@@ -73,7 +74,8 @@ def start(
         average = TeraMind(shape).to(device).eval().requires_grad_(False)
         average.gene_names = panel
         average.load_state_dict(model.state_dict())
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    kind = Muon if config.optimizer == "muon" else torch.optim.Adam
+    optimizer = kind(model.parameters(), lr=config.learning_rate)
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
     return Trainee(model, average, optimizer, scaler)
 

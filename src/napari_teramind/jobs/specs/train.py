@@ -43,6 +43,7 @@ class TrainSpec(Spec):
     accumulate: Positive = 1
     steps: Positive = 2000
     time_limit: Annotated[float, Field(gt=0)] | None = None
+    optimizer: Literal["adam", "muon"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     warmup: Count = 100
     final_lr: Annotated[float, Field(ge=0, le=1)] = 0.1
