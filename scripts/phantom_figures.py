@@ -58,7 +58,7 @@ def draw_anatomy(path: Path) -> None:
         column = np.arange(0, 7.7, step)
         plane = np.stack([anatomy.at(ap, column, np.full(column.shape, side)) for ap in planes], 1)
         axis.imshow(paint(plane, anatomy))
-        axis.set_title(f"sagittal, {side} mm from the midline")
+        axis.set_title(f"sagittal, {side} mm lateral")
     for axis, depth in zip(axes[1, 3:], (2.4, 5.0), strict=True):
         row = np.arange(-5.35, 5.35, step)
         plane = np.stack([anatomy.at(ap, np.full(row.shape, depth), row) for ap in planes])
