@@ -86,5 +86,9 @@ def test_the_manifest_offers_readers_samples_and_panels():
     assert [w.display_name for w in manifest.contributions.widgets] == [
         "Brain",
         "Simulate",
+        "Attention",
+        "Atlas",
         "Train",
     ]
+    forms = {e for w in manifest.contributions.writers for e in w.filename_extensions}
+    assert forms == {".ome.tif", ".ome.tiff", ".nii", ".nii.gz"}
