@@ -254,6 +254,9 @@ class AttentionWidget(QWidget):
             if found is not None:
                 self._follow(found)
         self.results.refresh()
+        shown = self.results.view()
+        if shown is not None and not any(self.pair.pair()):
+            self.pair.choose(shown.pair)
         self._refresh_panel()
         self._refresh_run()
 
