@@ -14,8 +14,10 @@ help: ## list the targets
 demo: ## phantom brain, a generated region, attention of two genes, ranked structures, pictures
 	@scripts/timed.sh "make demo" bash -c 'scripts/setup.sh && $(BIN)/python scripts/demo.py $(ARGS)'
 
+# Two processes, each with a display of its own; a file's tests stay together, as they share fixtures.
 test: ## the tests (ARGS="..." goes to pytest)
-	@scripts/timed.sh "make test" bash -c 'scripts/setup.sh && $(BIN)/python -m pytest -m "not slow" $(ARGS)'
+	@scripts/timed.sh "make test" bash -c \
+	    'scripts/setup.sh && $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)'
 
 test-slow: ## the tests that take minutes each
 	@scripts/timed.sh "make test-slow" bash -c 'scripts/setup.sh && $(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)'

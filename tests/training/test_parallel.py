@@ -14,7 +14,7 @@ from napari_teramind.brain import BrainStore
 
 pytestmark = pytest.mark.timeout(300)
 
-STEPS = 8
+STEPS = 4
 NOISE = 1e-4
 """Relative difference of losses that the order of additions explains; measured: about 1e-6."""
 

@@ -59,7 +59,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 
 def test_start_stop_resume(held, panel, qtbot):
-    hold_out_rectangle(panel, (64, 192, 64, 192))
+    hold_out_rectangle(panel, (64, 128, 64, 128))
     make_small(panel, 40)
     assert panel.how.preset.currentData() == "custom"
     qtbot.mouseClick(panel.start_button, Qt.MouseButton.LeftButton)
@@ -79,7 +79,7 @@ def test_start_stop_resume(held, panel, qtbot):
     assert panel.progress.words.text().startswith(f"Stopped at step {stopped_at} of 40")
     folder = panel.watch.view.folder
     config = json.loads((folder / "config.json").read_text())
-    assert config["train"]["exclude"] == [64, 192, 64, 192]
+    assert config["train"]["exclude"] == [64, 128, 64, 128]
     panel.progress.steps.setValue(stopped_at + 4)
     qtbot.mouseClick(panel.progress.resume_button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: state_of(panel) == "finished", timeout=LONG)
