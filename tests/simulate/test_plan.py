@@ -56,7 +56,7 @@ def test_a_short_run_does_not_wait_for_a_measurement(
     told = planned()
     assert measured == []
     assert told.details["seconds"] is None
-    assert told.text.endswith("time not measured")
+    assert told.text.endswith("on disk")
     monkeypatch.setattr(calibrate_module, "WORTH", 0.5)  # 4 patches are half a batch
     assert planned().details["seconds"] == 400.0
 

@@ -69,7 +69,8 @@ class Plan:
             f"{size(self.memory_bytes)} of memory",
             f"up to {size(self.disk_bytes)} on disk",
         ]
-        words.append("time not measured" if self.seconds is None else about(self.seconds))
+        if self.seconds is not None:
+            words.append(about(self.seconds))
         return ", ".join(words)
 
 
