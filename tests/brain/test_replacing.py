@@ -171,6 +171,16 @@ def test_what_is_being_written_is_left_alone(replaceable: Path) -> None:
         assert RunFolder(replaceable / "simulations" / "a").path.exists()
 
 
+def test_what_is_no_run_is_left_alone(replaceable: Path) -> None:
+    files = [replaceable / ".runs" / name for name in ("note", "other/note", "simulations/note")]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
+    settle(open_brain(replaceable))
+    assert [file.read_text() for file in files] == ["mine"] * 3
+    assert value(replaceable) == OLD
+
+
 def test_a_creation_that_fails_leaves_the_old_one(
     replaceable: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

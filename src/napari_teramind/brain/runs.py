@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from napari_teramind.brain.store import BrainStore
 
 RUNS = ".runs"
+KINDS = ("simulations", "attention")
+"""Groups of a brain that hold results."""
 
 _PATIENCE = 0.5
 """Seconds for which a lock is waited for: `settle` holds one for a moment."""
@@ -165,8 +167,10 @@ def is_complete(result: Path) -> bool:
 
 def settle(brain: BrainStore) -> None:
     """Set right what killed runs left in a brain, but for results that are being written."""
-    for folder in sorted((local_folder(brain) / RUNS).glob("*/[!.]*")):
-        run = RunFolder(Path(brain.path) / folder.parent.name / folder.name)
-        with suppress(UserError):  # another run has it
-            run.acquire()
-            run.release()
+    path = local_folder(brain)
+    for kind in KINDS:
+        for folder in sorted((path / RUNS / kind).glob("[!.]*/")):
+            run = RunFolder(path / kind / folder.name)
+            with suppress(UserError):  # another run has it
+                run.acquire()
+                run.release()

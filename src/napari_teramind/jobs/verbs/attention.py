@@ -27,8 +27,11 @@ def attention(spec: AttentionSpec, job: JobContext) -> Result:
     from napari_teramind.attention.pairs import pair_name
     from napari_teramind.brain import open_brain
     from napari_teramind.brain.layout import check_name
+    from napari_teramind.brain.runs import settle
 
     brain = open_brain(spec.brain)
+    if not spec.dry_run:
+        settle(brain)
     pairs = [_pair(pair) for pair in spec.pairs]
     name = spec.name or _free_name(brain, pair_name(pairs[0]))
     check_name(name, "result")
