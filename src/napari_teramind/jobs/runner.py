@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import tempfile
 import threading
@@ -116,6 +117,11 @@ def run_job(spec: JobSpec, emit: Emit, log_folder: Path | None = None) -> int:
         failed = Failed(message=str(stopped) or CANCELLED_MESSAGE, exit_code=CANCELLED)
     except BrokenPipeError:
         raise  # whoever listened is gone: there is no one to tell
+    except OSError as error:
+        told = _no_access(error)
+        failed = (
+            Failed(message=told, exit_code=BAD_INPUT) if told else _unexpected(error, log_folder)
+        )
     except Exception as error:
         failed = _unexpected(error, log_folder)
     else:
@@ -165,6 +171,19 @@ def _noting_interrupts(job: JobContext) -> Iterator[None]:
     finally:
         for kind in kinds:
             signal.signal(kind, signal.default_int_handler)
+
+
+def _no_access(error: OSError) -> str:
+    """Say which folder cannot be used, if that is what is wrong; else ""."""
+    denied = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+    if error.errno not in denied or not isinstance(error.filename, str):
+        return ""
+    # The file may be a temporary one, whose name says nothing to people.
+    folder = Path(error.filename).absolute().parent
+    reason = (error.strerror or "no access").lower()
+    return (
+        f"The folder {folder} cannot be used ({reason}); choose another, or ask for access to it."
+    )
 
 
 def _unexpected(error: Exception, log_folder: Path | None = None) -> Failed:

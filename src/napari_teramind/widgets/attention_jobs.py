@@ -88,6 +88,9 @@ def plan_words(
 START_SECONDS = 4.0
 """What a job needs before it computes."""
 
+TELLING = 100_000
+"""Bins times maps from which on a run tells what a bin costs, and not what a run costs anyway."""
+
 
 def seconds_per_map(checkpoint: str) -> float | None:
     """Return how long this computer last took for one map of one bin."""

@@ -77,9 +77,11 @@ class AttentionRun(QObject):
         """Keep how long a bin takes here, for the plan of the next run."""
         if self._computing_since is None or self.fields.get("structures") or self._first_done:
             return
-        maps = len(self.fields.get("maps") or MAPS)
+        work = bins * len(self.fields.get("maps") or MAPS)
+        if work < jobs.TELLING:
+            return
         seconds = time.monotonic() - self._computing_since
-        jobs.remember_seconds(str(self.fields["checkpoint"]), seconds / (bins * maps))
+        jobs.remember_seconds(str(self.fields["checkpoint"]), seconds / work)
 
     def _on_event(self, event: Any) -> None:
         if isinstance(event, Progress) and not self.cancelling:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,10 @@ def _statistics(spec: StructuresSpec, job: JobContext) -> Result:
     )
     from napari_teramind.brain import open_brain
 
+    if spec.roi or spec.slices:
+        raise UserError(
+            "A result has a region of its own; --roi and --slices go with --all-pairs only."
+        )
     brain = open_brain(spec.brain)
     maps = _result(brain, spec.result)
     pairs = list(dict.fromkeys(c.pair for c in maps.channels if c.pair is not None))
@@ -80,6 +85,8 @@ def _statistics(spec: StructuresSpec, job: JobContext) -> Result:
     of = pair_name(pair)
     atlas = _atlas(spec, brain, job)
     table = structure_statistics(brain, maps, atlas, report=job.report)
+    if spec.structures:
+        table = _only(table, spec.structures)
     best = ranking(table, spec.quantity, of, spec.map)
     shown = best[["acronym", "name", "bins", "mean", "median", "p95", "enrichment"]].head(spec.top)
     heading = f"{spec.quantity} of {of}" + (
@@ -105,6 +112,17 @@ def _statistics(spec: StructuresSpec, job: JobContext) -> Result:
         summary += [f"{name} = {value:.3f}" for name, value in numbers.items()]
         result["agreement"] = numbers
     return _with_table(result, summary, table, spec)
+
+
+def _only(table: pd.DataFrame, acronyms: Sequence[str]) -> pd.DataFrame:
+    """Keep the rows of some structures."""
+    missing = [acronym for acronym in acronyms if acronym not in set(table["acronym"])]
+    if missing:
+        raise UserError(
+            f"The result says nothing of {', '.join(missing)}: no such structure lies in its "
+            "region; acronyms are written as in the table without --structure."
+        )
+    return table[table["acronym"].isin(acronyms)]
 
 
 def _trends(
