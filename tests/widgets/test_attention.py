@@ -267,6 +267,26 @@ def test_the_relief_of_a_slice(computed, qtbot):
     assert {layer.name: layer.visible for layer in viewer.layers} == before
 
 
+def test_the_canvas_goes_to_the_slice_that_has_the_result(real_panel, qtbot):
+    from napari_teramind import load_model
+    from napari_teramind.attention import attention_to_store
+
+    panel, viewer = real_panel, real_panel.session.viewer
+    viewer.dims.set_point(0, 0)
+    network = load_model(panel.session.checkpoints.current)
+    brain = panel.session.brain
+    attention_to_store(brain, network, "one slice", [PAIR], slices=(2, 3))
+    panel.results.take("one slice")
+    qtbot.waitUntil(lambda: bool(attention_layers(panel)), timeout=LONG)
+    assert viewer.dims.ndisplay == 2
+    assert panel.session.region.slice_in_view() == 2
+    # A result that has the slice in view leaves the user there.
+    attention_to_store(brain, network, "two slices", [PAIR], slices=(1, 3))
+    panel.results.take("two slices")
+    qtbot.waitUntil(lambda: viewer.dims.ndisplay == 3, timeout=LONG)
+    assert panel.session.region.slice_in_view() == 2
+
+
 def test_views_of_a_result_name_what_they_show(computed):
     maps = computed.results.maps
     assert len(views(maps)) == 12

@@ -16,6 +16,7 @@ from napari_teramind.widgets.opening import above_genes
 from napari_teramind.widgets.session import Session
 
 if TYPE_CHECKING:
+    from napari import Viewer
     from napari.layers import Layer
 
     from napari_teramind.attention import StoredMaps
@@ -95,6 +96,7 @@ class AttentionLayers(QObject):
         at.visible = True
         if turn:
             self._turn()
+        _go_to_slices(viewer, at)
         self.changed.emit()
 
     def _turn(self) -> None:
@@ -170,3 +172,12 @@ class AttentionLayers(QObject):
         else:
             viewer.reset_view()
         self.changed.emit()
+
+
+def _go_to_slices(viewer: Viewer, layer: Layer) -> None:
+    """Go to the nearest slice that a layer has; stay if it has the slice in view."""
+    axis = viewer.dims.ndim - 3
+    first, last = (float(layer.data_to_world(corner)[-3]) for corner in layer.extent.data)
+    half, here = abs(float(layer.scale[-3])) / 2, float(viewer.dims.point[axis])
+    if not first - half < here < last + half:
+        viewer.dims.set_point(axis, first if here < first else last)
