@@ -59,7 +59,18 @@ def test_the_name_of_the_structure_is_shown_under_the_mouse(viewer, qtbot):
     qtbot.waitUntil(lambda: text.text == "TH - Thalamus", timeout=3000)
     move(8, 8)
     qtbot.waitUntil(lambda: not text.visible, timeout=3000)
-    viewer.layers["structures"].visible = False
+
+    def look(change) -> None:
+        move(128, 100)
+        qtbot.waitUntil(lambda: text.visible and text.text == "CP - Caudoputamen", timeout=3000)
+        change()
+        assert not text.visible
+        move(8, 8)
+
+    # The name goes when something else may lie under the mouse.
+    look(lambda: viewer.dims.set_point(0, 100 if viewer.dims.point[0] > 150 else 200))
+    look(lambda: setattr(viewer.scene.camera, "zoom", viewer.scene.camera.zoom * 0.9))
+    look(lambda: setattr(viewer.layers["structures"], "visible", False))
     assert follow(viewer).name_at((0.0, 13.8, 10.8), [1, 2]) == ""
 
 

@@ -50,6 +50,16 @@ class Display:
         viewer.events.mouse_over_canvas.connect(self._hide_name)
         viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         viewer.layers.events.inserted.connect(self._on_inserted)
+        # What is under the mouse is another structure then, or none; the next move will tell.
+        for emitter in (
+            viewer.dims.events.current_step,
+            viewer.scene.camera.events.center,
+            viewer.scene.camera.events.zoom,
+            viewer.layers.events.removed,
+        ):
+            emitter.connect(self._hide_name)
+        for layer in self.structure_layers():
+            layer.events.visible.connect(self._hide_name)
 
     def structure_layers(self) -> list[Labels]:
         """Structure layers of the viewer, topmost first."""
@@ -91,6 +101,7 @@ class Display:
             return
         if kind == "structures":
             layer.contour = CONTOUR
+            layer.events.visible.connect(self._hide_name)
             # napari would tell this in a notification at every turn to 3D; it is what we want.
             warnings.filterwarnings("ignore", "Contours are not displayed during 3D rendering")
         if viewer.dims.ndisplay == 3:
