@@ -122,7 +122,8 @@ def test_typing_finds_a_structure_and_enter_goes_there(panel, qtbot):
     assert 10 * BIN * viewer.scene.camera.zoom < width
     type_in(qtbot, panel, "zebra")
     assert rows(panel) == []
-    assert panel.answer.text() == "This brain's own has no structure like 'zebra'."
+    assert panel.answer.text() == "This brain has no structure like 'zebra'."
+    assert panel.answer.textFormat() == Qt.TextFormat.PlainText
     assert not panel.go_button.isEnabled()
     panel.search.clear()
     assert rows(panel) == ["root", "CP", "TH"]
@@ -383,6 +384,10 @@ def test_the_allen_atlas_opens_alone(make_napari_viewer, teramind_data, qtbot):
     for acronym, expected in (("VTA", "Ventral tegmental area"), ("SNc", "Substantia nigra, comp")):
         type_in(qtbot, panel, acronym)
         assert f"{acronym} - {expected}" in panel.answer.text()
+
+
+def test_the_panel_shrinks_where_there_is_little_room(panel):
+    assert panel.minimumSizeHint().height() < 150
 
 
 def test_nothing_is_clipped_at_the_stated_width(panel, qtbot):

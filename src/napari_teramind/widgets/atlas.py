@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from napari_teramind.widgets.atlas_source import AtlasSource
 from napari_teramind.widgets.atlas_tree import StructureTree
 from napari_teramind.widgets.empty import NoBrain
-from napari_teramind.widgets.parts import MARGIN, PANEL_WIDTH, sentence
+from napari_teramind.widgets.parts import MARGIN, PANEL_WIDTH, Scrolling, sentence
 from napari_teramind.widgets.session import session_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class AtlasWidget(QWidget):
         self.search.setClearButtonEnabled(True)
         self.tree = StructureTree()
         self.tree.setMinimumHeight(TREE_HEIGHT)
-        self.answer = sentence()
+        self.answer = sentence(plain=True)
         self.go_button = QPushButton("Go to")
         self.go_button.setToolTip("Show the structure on the canvas, in 2D or 3D")
         self.roi_button = QPushButton("Make it the ROI")
@@ -91,12 +91,16 @@ class AtlasWidget(QWidget):
         content.addWidget(self.answer)
         content.addLayout(buttons)
         content.addLayout(style)
-        layout = QVBoxLayout(self)
+        panel = QWidget()
+        layout = QVBoxLayout(panel)
         layout.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
         layout.addWidget(self.empty)
         layout.addWidget(self.source)
         layout.addWidget(self._content, 100)
         layout.addStretch(1)  # keeps the rest together while there is no tree
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(Scrolling(panel))
 
     def _connect(self) -> None:
         self.structures.changed.connect(self.refresh)
@@ -126,7 +130,9 @@ class AtlasWidget(QWidget):
         found = chosen.table.search(text, limit=len(chosen.table))
         self.tree.show_found(found)
         self._refresh_buttons()
-        self.answer.setText("" if found else f"{chosen.title} has no structure like {text!r}.")
+        own = chosen.atlas is None
+        where = "This brain" if own else chosen.title
+        self.answer.setText("" if found else f"{where} has no structure like {text!r}.")
 
     def go(self) -> None:
         """Go to the selected structure: the best match, where something was typed."""

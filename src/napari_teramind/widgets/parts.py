@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QFontMetrics
 from qtpy.QtWidgets import (
     QApplication,
@@ -28,9 +28,19 @@ PANEL_WIDTH = 320
 """Width at which nothing in a panel may be clipped."""
 
 
-def sentence(text: str = "") -> QLabel:
-    """Return a label that wraps and never forces a panel to be wide; text may be simple HTML."""
+def sentence(text: str = "", *, plain: bool = False) -> QLabel:
+    """Return a label that wraps and never forces a panel to be wide.
+
+    Parameters
+    ----------
+    text
+        May be simple HTML.
+    plain
+        Show all text as it is, as where it tells what the user typed, or names of files.
+    """
     label = QLabel(text)
+    if plain:
+        label.setTextFormat(Qt.TextFormat.PlainText)
     label.setWordWrap(True)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
     label.setOpenExternalLinks(True)
@@ -113,8 +123,14 @@ class Scrolling(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._bar = QScrollBar()
         self.setVerticalScrollBar(self._bar)
-        self.setWidget(content)
         self._content = content
+        self.setWidget(content)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Tell the panel when the content needs more width, as when a part of it is shown."""
+        if watched is self._content and event and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
 
     def minimumSizeHint(self) -> QSize:
         """Never narrower than what is inside, which could not be reached then."""
