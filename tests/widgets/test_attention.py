@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 import tifffile
 from napari.layers import Layer
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QAbstractButton,
     QApplication,
@@ -285,6 +286,45 @@ def test_the_canvas_goes_to_the_slice_that_has_the_result(real_panel, qtbot):
     panel.results.take("two slices")
     qtbot.waitUntil(lambda: viewer.dims.ndisplay == 3, timeout=LONG)
     assert panel.session.region.slice_in_view() == 2
+
+
+def test_how_an_export_ended_is_not_said_of_other_results(computed, fake_job, qtbot, tmp_path):
+    results = computed.results
+    qtbot.waitUntil(lambda: results.statistics.current is not None, timeout=LONG)
+    fake_job("refuse")
+    for go_on in (
+        lambda: results.shown_choice.activated.emit(1),
+        lambda: results.result_choice.activated.emit(0),
+        lambda: results.take("Nr4a2-Th"),
+    ):
+        results.export(tmp_path / "out.csv")
+        qtbot.waitUntil(lambda: not results.exporting.busy, timeout=LONG)
+        assert results.words.text() == results.exporting.words != ""
+        go_on()
+        assert results.exporting.words == ""
+
+
+def test_a_result_that_is_read_when_the_window_closes_is_dropped(computed, qtbot, monkeypatch):
+    go_on, read = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        go_on.wait(60)
+        found = attention_layer(*arguments)
+        read.set()
+        return found
+
+    monkeypatch.setattr("napari_teramind.widgets.attention_layers.attention_layer", slowly)
+    viewer, results = computed.session.viewer, computed.results
+    told = len(notification_manager.records)
+    results.shown_choice.setCurrentIndex(1)
+    results.shown_choice.activated.emit(1)
+    viewer.close()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    go_on.set()
+    assert read.wait(60)
+    qtbot.wait(200)  # pytest-qt fails a test in which something was raised meanwhile
+    assert [layer.name for layer in viewer.layers] == []
+    assert len(notification_manager.records) == told
 
 
 def test_views_of_a_result_name_what_they_show(computed):

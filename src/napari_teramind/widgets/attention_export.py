@@ -73,6 +73,11 @@ class Exporting(QObject):
         self._job.ended.connect(self._on_ended)
         self._say(f"Writing {out.name} ...")
 
+    def forget(self) -> None:
+        """Leave unsaid how the last export ended, now that the user has gone on."""
+        if not self.busy and self.words:
+            self._say("")
+
     def cancel(self) -> None:
         """End the export; nothing half written stays behind."""
         if self._job is not None:

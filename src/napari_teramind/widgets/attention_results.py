@@ -49,7 +49,7 @@ class AttentionResults(QWidget):
         self.export_button = export_button(self, self._export)
         self.heading = sentence()
         self.table = RankingTable()
-        self.words = sentence()
+        self.words = sentence(plain=True)
         self.trend = TrendPlot()
         self._lay_out()
         self._connect()
@@ -85,6 +85,8 @@ class AttentionResults(QWidget):
         self.statistics.changed.connect(self._refresh_statistics)
         self.exporting.changed.connect(self._refresh_words)
         self._session.structures.changed.connect(self._ask)
+        # What is still being read when the window is closed has nowhere to be shown.
+        self.destroyed.connect(self.layers.deleteLater)
         viewer = self._session.viewer
         if viewer is not None:
             follow_theme(self.trend.plot, viewer)
@@ -104,6 +106,7 @@ class AttentionResults(QWidget):
             return
         self.layers.remove(brain_key(brain.path), name)
         self.statistics.drop(brain.path, name)
+        self.exporting.forget()
         self._offer(name)
         self._open(name)
         self.show(turn=True)
@@ -117,10 +120,12 @@ class AttentionResults(QWidget):
             self._ask()
 
     def _on_result(self, _: int) -> None:
+        self.exporting.forget()
         self._open(self.result_choice.currentData())
         self.show()
 
     def _on_view(self, _: int) -> None:
+        self.exporting.forget()
         self._refresh_statistics()
         self.show()
 
@@ -133,6 +138,7 @@ class AttentionResults(QWidget):
 
     def _go_to(self, structure_id: int) -> None:
         structures = self._session.structures
+        self.exporting.forget()
 
         def go() -> None:
             self.words.setText(structures.go_to(structure_id))
@@ -168,6 +174,7 @@ class AttentionResults(QWidget):
         self._brain = path
         self.maps = None
         self.statistics.forget()
+        self.exporting.forget()
         self._offer(None)
         names = list(brain.attention) if brain is not None else []
         if names:
