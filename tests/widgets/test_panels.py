@@ -13,13 +13,17 @@ from napari.layers import Layer
 from napari.utils.notifications import notification_manager
 from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import (
     QAbstractButton,
     QComboBox,
+    QDockWidget,
     QFileDialog,
     QLabel,
     QLineEdit,
+    QMainWindow,
     QSpinBox,
+    QVBoxLayout,
     QWidget,
 )
 
@@ -30,7 +34,7 @@ from napari_teramind.widgets.brain import BrainWidget
 from napari_teramind.widgets.checkpoints import Checkpoints, Facts
 from napari_teramind.widgets.keys import CANCEL, GENERATE, SHOW_REAL
 from napari_teramind.widgets.opening import add_brain
-from napari_teramind.widgets.parts import PANEL_WIDTH, PathChoice, micrometers
+from napari_teramind.widgets.parts import PANEL_WIDTH, PathChoice, Scrolling, micrometers
 from napari_teramind.widgets.plan import plan_words
 from napari_teramind.widgets.session import session_of
 from napari_teramind.widgets.simulate import SimulateWidget
@@ -177,6 +181,25 @@ def test_a_brain_whose_folder_has_gone_is_told_once(make_napari_viewer, brain_co
     panel.deleteLater()
 
 
+def test_a_brain_that_goes_under_the_viewer_is_told(panel, brain_copy, qtbot):
+    viewer = panel.session.viewer
+    _, brain_panel = viewer.window.add_plugin_dock_widget("napari-teramind", "Brain")
+    _, attention = viewer.window.add_plugin_dock_widget("napari-teramind", "Attention")
+    shutil.rmtree(brain_copy)
+    expected = f"The brain at {brain_copy} is no longer there; open it again."
+    layers = len(viewer.layers)
+    qtbot.keyClicks(brain_panel.gene, "Pvalb")
+    brain_panel.show_button.click()
+    assert notification_manager.records[-1].message == expected
+    assert len(viewer.layers) == layers
+    assert brain_panel.answer.text() == ""
+    attention.pair.choose(("Nr4a2", "Th"))
+    assert attention.plan_label.text() == expected
+    assert not attention.button.isEnabled()
+    panel.session.checkpoints.changed.emit()
+    assert panel.what.hint.text() == expected
+
+
 def test_our_keys_are_not_napari_s():
     theirs = {str(key) for keys in default_shortcuts.values() for key in keys}
     assert theirs.isdisjoint(key.replace("-", "+") for key in (GENERATE, CANCEL, SHOW_REAL))
@@ -214,6 +237,25 @@ def test_nothing_is_clipped_at_the_width_of_a_panel(panel, theme, qtbot):
             assert widget.width() >= widget.minimumSizeHint().width(), widget
 
 
+def test_a_panel_grows_with_what_is_shown_in_it(qtbot):
+    window, dock, content = QMainWindow(), QDockWidget(), QWidget()
+    qtbot.addWidget(window)
+    wide = QLabel("wide")
+    wide.setMinimumWidth(PANEL_WIDTH + 80)
+    wide.hide()
+    QVBoxLayout(content).addWidget(wide)
+    scroll = Scrolling(content)
+    dock.setWidget(scroll)
+    window.setCentralWidget(QWidget())
+    window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+    window.resize(1000, 400)
+    window.show()
+    qtbot.waitUntil(scroll.isVisible)
+    assert scroll.width() <= PANEL_WIDTH + 20
+    wide.show()
+    qtbot.waitUntil(lambda: scroll.viewport().width() >= PANEL_WIDTH + 80, timeout=3000)
+
+
 def test_the_tab_key_goes_down_the_panel(panel):
     panel.advanced.button.setChecked(True)
     order, widget = [], panel.what.brain_choice
@@ -247,6 +289,13 @@ def test_genes_are_found_and_shown(brain_panel, qtbot, tiny_brain, tiny_arrays):
     qtbot.keyClicks(brain_panel.gene, "Pval")
     qtbot.keyClick(brain_panel.gene, Qt.Key.Key_Return)
     assert brain_panel.answer.text().startswith("This brain has no gene Pval; did you mean")
+    # What was typed is shown as it is, never as HTML.
+    brain_panel.gene.setText("<b>x")
+    brain_panel.show_button.click()
+    shown = QTextDocument()
+    shown.setHtml(brain_panel.answer.text())
+    assert brain_panel.answer.textFormat() == Qt.TextFormat.RichText
+    assert shown.toPlainText() == "This brain has no gene <b>x."
     assert len(viewer.layers) == 8
     assert "4 slices of 27.6 um x 41.5 um" in brain_panel.facts.text()
     assert "12 genes, structures" in brain_panel.facts.text()

@@ -71,12 +71,12 @@ class AttentionWidget(QWidget):
         self.where = AttentionWhere(self.session)
         self.maps = {name: QCheckBox(name) for name in MAPS}
         self.advanced = Foldable("Advanced", self._lay_out_maps())
-        self.plan_label = sentence()
+        self.plan_label = sentence(plain=True)
         self.button = QPushButton("Compute attention")
         self.button.setMinimumHeight(PRIMARY_HEIGHT)
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
-        self.words = sentence()
+        self.words = sentence(plain=True)
         self.results = AttentionResults(self.session)
         self.empty = NoBrain(self.session)
         self._pages = QStackedLayout(self)
@@ -288,7 +288,7 @@ class AttentionWidget(QWidget):
                 self.chosen_maps(),
                 self.session.checkpoints.current,
             )
-        elif not self.what.problem():
+        elif problem != self.what.hint.text():  # said there already
             words = problem
         self.plan_label.setText(words)
         running = self.run is not None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import html
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QStringListModel, Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
@@ -18,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_teramind.brain import BrainStore
+from napari_teramind.errors import UserError
 from napari_teramind.widgets.empty import NoBrain
 from napari_teramind.widgets.opening import show_gene
 from napari_teramind.widgets.parts import (
@@ -30,6 +34,7 @@ from napari_teramind.widgets.parts import (
     sentence,
 )
 from napari_teramind.widgets.session import session_of
+from napari_teramind.widgets.what import gone
 
 if TYPE_CHECKING:
     import napari
@@ -54,6 +59,7 @@ class BrainWidget(QWidget):
         self.gene.setClearButtonEnabled(True)
         self.show_button = QPushButton("Show")
         self.answer = sentence()
+        self.answer.setTextFormat(Qt.TextFormat.RichText)  # gene symbols are in italics
         self._symbols = QStringListModel(self)
         completer = QCompleter(self._symbols, self)
         completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
@@ -111,7 +117,15 @@ class BrainWidget(QWidget):
         if gene is None:
             self.answer.setText(_not_found(typed, symbols))
             return
-        show_gene(self.session, gene)
+        try:
+            # Zarr takes what is not there for zeros: a brain that has gone would look empty.
+            if not Path(brain.path).exists():
+                raise UserError(gone(brain.path))
+            show_gene(self.session, gene)
+        except (UserError, OSError) as error:
+            self.answer.setText("")
+            show_error(str(error))
+            return
         self.answer.setText(f"{italic(gene)} is shown; its colour is in the layer controls.")
         self.gene.clear()
 
@@ -132,4 +146,6 @@ def describe(brain: BrainStore) -> str:
 def _not_found(typed: str, symbols: dict[str, str]) -> str:
     near = difflib.get_close_matches(typed.casefold(), symbols, n=3, cutoff=0.5)
     meant = " or ".join(italic(symbols[name]) for name in near)
-    return f"This brain has no gene {typed}" + (f"; did you mean {meant}?" if meant else ".")
+    return f"This brain has no gene {html.escape(typed)}" + (
+        f"; did you mean {meant}?" if meant else "."
+    )

@@ -16,6 +16,11 @@ CHECKPOINT_FILES = "Checkpoints (*.safetensors *.ckpt)"
 GENE_FILES = "Gene lists (*.csv *.txt)"
 
 
+def gone(path: str) -> str:
+    """Return what to say of a brain whose folder was moved or deleted under the viewer."""
+    return f"The brain at {path} is no longer there; open it again."
+
+
 class What(QWidget):
     """Shows the session's brain and checkpoint and lets the user change them."""
 
@@ -65,6 +70,8 @@ class What(QWidget):
         brain, checkpoints = self._session.brain, self._session.checkpoints
         if brain is None:
             return "Open a brain first."
+        if not Path(brain.path).exists():
+            return gone(brain.path)
         if not os.access(brain.path, os.W_OK):
             return (
                 f"Results are kept in the brain, and {brain.path} cannot be written to: copy it to "
