@@ -142,7 +142,8 @@ def test_from_a_pair_to_the_table_and_the_export(real_panel, qtbot, monkeypatch,
     assert not panel.pair.isEnabled()
     qtbot.waitUntil(lambda: finished(panel), timeout=LONG)
     assert panel.words.text() == "Done: Nr4a2-Th."
-    assert ", a few seconds" in panel.plan_label.text()  # measured now
+    # Too small a run to learn a speed from.
+    assert panel.plan_label.text().endswith("; how long it takes is known after the first time")
 
     # A volume in 3D, over faded stains and structures, with the paper's transforms.
     qtbot.waitUntil(lambda: bool(attention_layers(panel)), timeout=LONG)
