@@ -49,6 +49,11 @@ def ledger_of(path: Path) -> Path:
     return path / ".runs" / "simulations" / "a" / "ledger.jsonl"
 
 
+def recorded(ledger: Path) -> int:
+    """Shards that a ledger has."""
+    return len(ledger.read_bytes().splitlines()) if ledger.exists() else 0
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -66,7 +71,7 @@ def resume_command(brain: Path, *more: str) -> list[str]:
 
 
 def wait_until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not true():
         assert process.poll() is None, "the run ended too early"
         assert time.monotonic() < deadline
