@@ -104,7 +104,7 @@ def test_without_brainglobe_the_user_learns_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "brainglobe_atlasapi", None)
-    with pytest.raises(UserError, match="pip install brainglobe-atlasapi"):
+    with pytest.raises(UserError, match="pip install 'brainglobe-atlasapi"):
         load_brainglobe("allen_mouse_25um")
 
 
