@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QEvent, QObject, Signal
 from qtpy.QtWidgets import QMainWindow, QWidget
 
 from napari_teramind.brain import BrainStore, open_brain
@@ -56,7 +56,8 @@ class Session(QObject):
         self._lost: set[str] = set()
         self._brain: str | None = None
         self._generation: Generation | None = None
-        self._watched = False
+        self._window: ref[QMainWindow] | None = None
+        self._closing = self._closed = False
         self.outcome = ""
         viewer.layers.events.inserted.connect(self._on_layers)
         viewer.layers.events.removed.connect(self._on_layers)
@@ -67,8 +68,8 @@ class Session(QObject):
 
     @property
     def viewer(self) -> Viewer | None:
-        """The viewer, or None once it has gone."""
-        return self._viewer()
+        """The viewer, or None once it has gone or its window was closed."""
+        return None if self._closed else self._viewer()
 
     # Brains
 
@@ -177,12 +178,30 @@ class Session(QObject):
         window: QWidget | None = widget
         while window is not None and not isinstance(window, QMainWindow):
             window = window.parentWidget()
-        if window is not None and not self._watched:
-            self._watched = True
+        if window is not None and self._window is None:
+            self._window = ref(window)  # which knows the viewer, that we hold weakly
+            window.installEventFilter(self)
             window.destroyed.connect(self.abandon)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
+        """Note that the window was closed: what is still being read has nowhere to be shown.
+
+        The window itself goes some events later. A user may have been asked, and have stayed.
+        """
+        window = self._window() if self._window is not None else None
+        if window is not None and watched is window and event is not None:
+            if event.type() == QEvent.Type.Close:
+                self._closing = True
+                self._closed = not window.isVisible()
+            elif event.type() == QEvent.Type.Hide and not event.spontaneous():
+                self._closed = self._closing
+            elif event.type() == QEvent.Type.Show:
+                self._closing = self._closed = False
+        return super().eventFilter(watched, event)
 
     def abandon(self) -> None:
         """End what runs and tell nobody."""
+        self._closed = True
         self.checkpoints.abandon()
         if self._generation is not None:
             self._generation.abandon()
