@@ -214,7 +214,6 @@ def write_brainglobe(folder: Path, name: str, annotation: np.ndarray) -> None:
 def test_a_brainglobe_atlas_opens_without_a_network(
     tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("brainglobe_atlasapi")
     annotation = np.zeros((4, 5, 6), np.uint32)
     annotation[1, 2, 3:], annotation[2, 3, :2] = 672, 549
     write_brainglobe(tmp_path, "test_mouse_100um", annotation)
@@ -228,7 +227,6 @@ def test_a_brainglobe_atlas_opens_without_a_network(
 
 
 def test_an_atlas_that_cannot_be_fetched(tmp_path: Path, no_network: None) -> None:
-    pytest.importorskip("brainglobe_atlasapi")
     with pytest.raises(UserError, match="could not provide the atlas 'allen_mouse_100um'"):
         load_brainglobe("allen_mouse_100um", tmp_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_teramind.brain import BrainStore, BrainWriter, Channel, open_brain
+from napari_teramind.brain.layout import runs
 from napari_teramind.errors import UserError
 
 
@@ -33,6 +35,24 @@ def test_read_genes_picks_genes_in_the_order_asked(tiny_brain, tiny_arrays):
     names = tiny_brain.gene_names
     got = tiny_brain.read_genes((0, 4, 0, 4), (1, 3), [names[5], names[2], names[5]])
     assert np.array_equal(got, genes[[5, 2, 5], 1:3, :4, :4])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sets(st.integers(0, 300), max_size=60).map(sorted),
+    st.one_of(st.none(), st.integers(1, 40)),
+    st.integers(0, 6),
+)
+def test_runs_hold_every_place_once_and_stay_close_together(places, longest, gap):
+    found = runs(places, longest, gap)
+    assert [i for first, end in found for i in range(first, end)] == list(range(len(places)))
+    for first, end in found:
+        run = places[first:end]
+        assert all(b - a <= gap + 1 for a, b in itertools.pairwise(run))
+        assert longest is None or run[-1] - run[0] < longest
+    if longest is None:
+        for (_, end), (start, _) in itertools.pairwise(found):
+            assert places[start] - places[end - 1] > gap + 1
 
 
 @settings(max_examples=40, deadline=None)

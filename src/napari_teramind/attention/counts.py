@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_teramind.brain.layout import check_genes
+from napari_teramind.brain.layout import check_genes, runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -175,12 +175,19 @@ class SparseCounts:
 
     def _decode(self, z: int, row: int, column: int) -> Entries:
         y0, x0 = row * self._side, column * self._side
-        place = (z, slice(y0, y0 + self._side), slice(x0, x0 + self._side))
         order = np.argsort(self._picked)
         parts = []
-        for start in range(0, len(order), _GENES_AT_ONCE):
-            group = order[start : start + _GENES_AT_ONCE]  # orthogonal selection wants them sorted
-            block = np.asarray(self._array.get_orthogonal_selection((self._picked[group], *place)))
+        for first, end in runs(self._picked[order], _GENES_AT_ONCE):
+            group = order[first:end]
+            start = self._picked[group[0]]
+            block = np.asarray(
+                self._array[
+                    start : self._picked[group[-1]] + 1,
+                    z,
+                    y0 : y0 + self._side,
+                    x0 : x0 + self._side,
+                ]
+            )[self._picked[group] - start]
             gene, y, x = np.nonzero(block)
             count = block[gene, y, x].astype(np.float32)
             here = group.astype(np.int16)[gene]

@@ -26,7 +26,7 @@ from napari_teramind.model.network import TeraMind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TOKENS_AT_ONCE = 4096
+TOKENS_AT_ONCE = 2048
 """Tokens in a batch: bounds memory, whatever the number of genes and patches."""
 
 

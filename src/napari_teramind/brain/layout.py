@@ -212,6 +212,37 @@ def check_genes(wanted: Sequence[str], known: Sequence[str]) -> list[int]:
     return [index[gene] for gene in wanted]
 
 
+def runs(
+    places: Sequence[int] | np.ndarray, longest: int | None = None, gap: int = 4
+) -> list[tuple[int, int]]:
+    """Cut ascending places into runs that lie close together, to be read as slices.
+
+    Parameters
+    ----------
+    places
+        Indices along an axis, ascending.
+    longest
+        Most places that a run may span.
+    gap
+        Most places not asked for that may lie between two of a run.
+
+    Returns
+    -------
+    list of (int, int)
+        First and end of every run, as positions in `places`.
+    """
+    found, first = [], 0
+    for end in range(1, len(places) + 1):
+        if (
+            end == len(places)
+            or places[end] - places[end - 1] > gap + 1
+            or (longest is not None and places[end] - places[first] >= longest)
+        ):
+            found.append((first, end))
+            first = end
+    return found
+
+
 def _describe_missing(missing: Sequence[str], known: Sequence[str]) -> str:
     first = missing[0]
     folded = {gene.casefold(): gene for gene in known}

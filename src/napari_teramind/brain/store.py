@@ -304,7 +304,16 @@ def _read_channels(
 ) -> np.ndarray:
     if picked is None:
         return np.asarray(array[(slice(None), *region)])
-    # Orthogonal selection wants ascending indices, each once.
+    # Slices of what lies close together: orthogonal selection takes longer, and 20 MB for what
+    # comes out as half a megabyte.
     unique, order = np.unique(np.asarray(picked, dtype=int), return_inverse=True)
-    block = np.asarray(array.get_orthogonal_selection((unique, *region)))
-    return block[order]
+    if len(unique) == 0:
+        return np.asarray(array[(slice(0, 0), *region)])
+    blocks = [
+        np.asarray(array[(slice(unique[first], unique[end - 1] + 1), *region)])[
+            unique[first:end] - unique[first]
+        ]
+        for first, end in layout.runs(unique)
+    ]
+    block = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    return block if np.array_equal(order, np.arange(len(block))) else block[order]

@@ -183,7 +183,7 @@ class Session(QObject):
             window.installEventFilter(self)
             window.destroyed.connect(self.abandon)
 
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Note that the window was closed: what is still being read has nowhere to be shown.
 
         The window itself goes some events later. A user may have been asked, and have stayed.
