@@ -76,8 +76,9 @@ class ShownLevel:
     ----------
     array
         (c, z, y, x), stored.
-    values, counts
-        Channels: of what is shown, and the counts of both genes.
+    values, counts, computed
+        Channels: of what is shown, the counts of both genes, and one that is above 0 wherever
+        anything was computed.
     genes
         Number of genes in the network's panel.
     shown
@@ -94,11 +95,13 @@ class ShownLevel:
         array: zarr.Array | np.ndarray,
         values: Sequence[int],
         counts: Sequence[int],
+        computed: int,
         genes: int,
         shown: Shown,
         sigma: float,
     ) -> None:
         self._array, self._values, self._counts = array, tuple(values), tuple(counts)
+        self._computed = computed
         self._genes, self._shown, self._sigma = genes, shown, sigma
         self.shape: tuple[int, ...] = tuple(array.shape[1:])
 
@@ -112,6 +115,8 @@ class ShownLevel:
             wide.append(slice(low, high))
             inner.append(slice(start - low, stop - low))
         image = smoothed(self._transformed((z, *wide)), self._sigma)
+        # What is smoothed would glow beyond the structures that were asked for.
+        image = np.where(self._read((self._computed,), (z, *wide))[0] > 0, image, 0)
         return np.ascontiguousarray(image[..., inner[0], inner[1]])
 
     def _transformed(self, place: tuple[int | slice, ...]) -> np.ndarray:
@@ -145,8 +150,9 @@ def shown_levels(maps: StoredMaps, view: View) -> list[ShownLevel]:
         If the result does not hold the pair or map.
     """
     values, counts = _channels(maps, view)
+    computed = next(i for i, channel in enumerate(maps.channels) if channel.kind == "A")
     return [
-        ShownLevel(array, values, counts, maps.genes, view.shown, BINS / 2**level)
+        ShownLevel(array, values, counts, computed, maps.genes, view.shown, BINS / 2**level)
         for level, array in enumerate(maps.image.levels)
     ]
 

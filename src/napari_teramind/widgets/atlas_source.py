@@ -9,7 +9,6 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QStringListModel, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
-    QCompleter,
     QFileDialog,
     QHBoxLayout,
     QLabel,
@@ -23,6 +22,7 @@ from qtpy.QtWidgets import (
 from napari_teramind.errors import UserError
 from napari_teramind.jobs import AtlasSpec, Failed, Finished, Progress
 from napari_teramind.widgets.beside import Beside
+from napari_teramind.widgets.completing import complete
 from napari_teramind.widgets.generation import was_cancelled
 from napari_teramind.widgets.parts import form, sentence, short
 from napari_teramind.widgets.running import RunningJob
@@ -60,10 +60,7 @@ class AtlasSource(QWidget):
         self.name.setPlaceholderText("allen_mouse_25um")
         self.name.setToolTip("BrainGlobe's name of the atlas; fetched once, and kept")
         self._names = QStringListModel(self)
-        completer = QCompleter(self._names, self)
-        completer.setFilterMode(Qt.MatchFlag.MatchContains)
-        completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
-        self.name.setCompleter(completer)
+        complete(self.name, self._names)
         self.open_button = QPushButton("Open")
         self.lay_button = QPushButton("Lay over the slices ...")
         self.lay_button.setToolTip("Choose a JSON file that says where the slices lie in the atlas")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QStringListModel, Qt, Signal
-from qtpy.QtWidgets import QCompleter, QHBoxLayout, QLabel, QLineEdit, QPushButton, QWidget
+from qtpy.QtCore import QStringListModel, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QPushButton, QWidget
 
 from napari_teramind.attention.pairs import PRESETS, Pair, check_pairs
 from napari_teramind.errors import UserError
+from napari_teramind.widgets.completing import complete
 from napari_teramind.widgets.parts import form
 
 MEANS = {
@@ -55,10 +56,7 @@ class PairChoice(QWidget):
         font = field.font()
         font.setItalic(True)
         field.setFont(font)
-        completer = QCompleter(self._symbols, field)
-        completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
-        completer.setFilterMode(Qt.MatchFlag.MatchContains)
-        field.setCompleter(completer)
+        complete(field, self._symbols)
         field.textChanged.connect(self.changed)
         field.editingFinished.connect(self._spell)
         return field

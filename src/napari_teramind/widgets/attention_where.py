@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QModelIndex, QStringListModel, Qt, Signal
+from qtpy.QtCore import QModelIndex, QStringListModel, Signal
 from qtpy.QtWidgets import QComboBox, QCompleter, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_teramind.atlas import StructureTable
 from napari_teramind.errors import UserError
+from napari_teramind.widgets.completing import complete
 from napari_teramind.widgets.parts import form, sentence
 from napari_teramind.widgets.session import Session
 from napari_teramind.widgets.where import Where
@@ -48,10 +49,7 @@ class AttentionWhere(QWidget):
         self.acronyms.setPlaceholderText("Acronyms, as SNc, VTA")
         self.acronyms.setToolTip("With everything inside them; the Atlas panel has the tree")
         self._names = QStringListModel(self)
-        completer = AcronymCompleter(self._names, self)
-        completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
-        completer.setFilterMode(Qt.MatchFlag.MatchContains)
-        self.acronyms.setCompleter(completer)
+        complete(self.acronyms, self._names, AcronymCompleter(self.acronyms))
         self.found = sentence()
         self.where = Where(session, "Compute")
         layout = QVBoxLayout(self)

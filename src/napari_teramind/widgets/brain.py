@@ -11,7 +11,6 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QStringListModel, Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
-    QCompleter,
     QLabel,
     QLineEdit,
     QPushButton,
@@ -22,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_teramind.brain import BrainStore
 from napari_teramind.errors import UserError
+from napari_teramind.widgets.completing import complete
 from napari_teramind.widgets.empty import NoBrain
 from napari_teramind.widgets.opening import show_gene
 from napari_teramind.widgets.parts import (
@@ -61,10 +61,7 @@ class BrainWidget(QWidget):
         self.answer = sentence()
         self.answer.setTextFormat(Qt.TextFormat.RichText)  # gene symbols are in italics
         self._symbols = QStringListModel(self)
-        completer = QCompleter(self._symbols, self)
-        completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
-        completer.setFilterMode(Qt.MatchFlag.MatchContains)
-        self.gene.setCompleter(completer)
+        complete(self.gene, self._symbols)
         self.empty = NoBrain(self.session)
         self._pages = QStackedLayout(self)
         self._pages.addWidget(self.empty)
