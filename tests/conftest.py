@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # One thread a process, set before torch is imported: on small arrays more are no faster, and they
 # wait for one another as soon as the cores are shared with other tests or jobs.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test is noted among the jobs of whoever runs the tests.
+os.environ["TERAMIND_JOBS"] = tempfile.mkdtemp(prefix="teramind-jobs-")
 
 PARITY = Path(__file__).parent / "data" / "parity"
 

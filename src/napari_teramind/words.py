@@ -1,6 +1,8 @@
-"""Quantities as one would say them."""
+"""Quantities and lists as one would say them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def about(seconds: float) -> str:
@@ -23,3 +25,9 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.3g} TB" if count < 1000 else f"{count:,.0f} TB"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as one would list them: "a", "a and b", "a, b and c"."""
+    *others, last = names or ("",)
+    return f"{', '.join(others)} and {last}" if others else last

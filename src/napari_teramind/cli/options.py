@@ -49,6 +49,7 @@ def run_spec(
     """Build a specification, run it here, and leave with its exit code."""
     from napari_teramind.jobs.console import json_sink, silent_sink, terminal_sink
     from napari_teramind.jobs.events import BAD_INPUT, Failed
+    from napari_teramind.jobs.history import noted
     from napari_teramind.jobs.runner import run_job
 
     # Set for the further processes of a training run, which are this command run again.
@@ -60,7 +61,11 @@ def run_spec(
         except UserError as error:
             emit(Failed(message=str(error), exit_code=BAD_INPUT))
             raise typer.Exit(BAD_INPUT) from None
-        raise typer.Exit(run_job(spec, emit, log_folder))
+        if helps_another:
+            raise typer.Exit(run_job(spec, emit, log_folder))
+        with noted(spec, emit) as both:
+            code = run_job(spec, both, log_folder)
+        raise typer.Exit(code)
 
 
 def pairs(options: Sequence[str], value_name: str) -> dict[str, str]:

@@ -15,6 +15,9 @@ from napari_teramind.jobs.specs import JobSpec
 from napari_teramind.training.record import is_alive, process_facts
 
 PROCESS_FILE = "process.json"
+LOST_MESSAGE = (
+    "The job ended unexpectedly: it was killed, the computer was restarted, or memory ran out"
+)
 TAIL_BYTES = 16_384
 """Enough of the end of an events file to hold the last event."""
 
@@ -46,8 +49,7 @@ def outcome(folder: Path) -> Finished | Failed | None:
         return last
     log = folder / LOG_FILE
     return Failed(
-        message="The job ended unexpectedly: it was killed, the computer was restarted, or memory "
-        f"ran out; its log is {log}.",
+        message=f"{LOST_MESSAGE}; its log is {log}.",
         log=str(log),
     )
 

@@ -26,6 +26,7 @@ from napari_teramind.jobs.specs.brains import (
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
     InfoSpec,
+    JobsSpec,
     ListCheckpointsSpec,
     PhantomSpec,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "InfoSpec",
     "JobPath",
     "JobSpec",
+    "JobsSpec",
     "ListCheckpointsSpec",
     "Location",
     "PhantomSpec",
@@ -71,7 +73,8 @@ JobSpec = Annotated[
     | AtlasSpec
     | ExportSpec
     | ListCheckpointsSpec
-    | ConvertCheckpointSpec,
+    | ConvertCheckpointSpec
+    | JobsSpec,
     Field(discriminator="verb"),
 ]
 

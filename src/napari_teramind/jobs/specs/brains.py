@@ -87,3 +87,12 @@ class ConvertCheckpointSpec(Spec):
     genes: Location | None = None
     out: JobPath
     overwrite: bool = False
+
+
+class JobsSpec(Spec):
+    """What this user's jobs are at, or what is to be done with one of them."""
+
+    verb: Literal["jobs"] = "jobs"
+    job: str | None = None
+    action: Literal["show", "cancel", "resume"] = "show"
+    top: Annotated[int, Field(ge=1)] = 15

@@ -23,6 +23,7 @@ VERBS = {
     "atlas": ("atlas", "atlas"),
     "export": ("attention", "export"),
     "resume": ("simulate", "resume"),
+    "jobs": ("jobs", "jobs"),
 }
 
 

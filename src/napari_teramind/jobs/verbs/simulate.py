@@ -49,13 +49,13 @@ def simulate(spec: SimulateSpec, job: JobContext) -> Result:
     gene_panel(brain, model)  # a plan for a brain that lacks genes would mislead
     request = _request(spec, brain)
     plan = _plan(brain, model, request, spec)
-    details = {
+    details: dict[str, Any] = {
         "evaluations": plan.evaluations,
         "memory_bytes": plan.memory_bytes,
         "disk_bytes": plan.disk_bytes,
         "seconds": plan.seconds,
     }
-    job.planned(plan.text, **details)
+    job.planned(plan.text, name=name, **details)
     if spec.dry_run:
         return {**details, "summary": [f"{plan.text}."]}
     _check_fits(plan, brain, model.device, spec.workers)
