@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 WINDOW = (1280, 800)
+TERAMIND = (sys.executable, "-m", "napari_teramind")
 CLOSE_UP = 6
 """How much closer than the whole slice the close-up is."""
 
@@ -52,8 +54,9 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     options.images.mkdir(parents=True, exist_ok=True)
-    # Neither the user's napari nor the user's choices are touched.
+    # Neither the user's napari nor the user's choices and jobs are touched.
     os.environ["NAPARI_CONFIG"] = str(options.work / "napari" / "settings.yaml")
+    os.environ["TERAMIND_JOBS"] = str(options.work / "jobs")
     brain = make_brain(options.work)
     stage = Stage(brain, options.checkpoint or packaged(), options.images)
     with virtual_display():
@@ -263,6 +266,24 @@ def empty(stage: Stage) -> None:
         take(viewer, stage, "simulate-empty")
 
 
+def jobs(stage: Stage) -> None:
+    """Take the Jobs panel: one job that is done, one that failed, and one that goes on."""
+    from napari_teramind.widgets.jobs import JobsWidget
+
+    folder = stage.brain.parent
+    teramind("phantom", "-o", folder / "jobs-small.zarr", "--size", "XS", "--overwrite")
+    lacking = [folder / "nowhere.zarr", "--pair", "DOPA"]
+    subprocess.run([*TERAMIND, "attention", *map(str, lacking)], check=False, capture_output=True)
+    large = [*TERAMIND, "phantom", "-o", str(folder / "jobs-large.zarr"), "--overwrite"]
+    with subprocess.Popen(large, stderr=subprocess.DEVNULL) as going, window() as viewer:
+        panel = JobsWidget(viewer)
+        viewer.window.add_dock_widget(panel, name="Jobs (Tera-MIND)", area="right")
+        settle(until=lambda: "left" in panel.words.text())
+        take(viewer, stage, "jobs")
+        panel.cancel_button.click()
+        settle(until=lambda: going.poll() is not None)
+
+
 def sagittal(stage: Stage) -> None:
     """Take the stack from the side."""
     with window() as viewer:
@@ -281,6 +302,7 @@ PICTURES: dict[str, Callable[[Stage], Any]] = {
     "sagittal": sagittal,
     "close-up": close_up,
     "simulate": simulate,
+    "jobs": jobs,
 }
 
 if __name__ == "__main__":

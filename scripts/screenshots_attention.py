@@ -45,8 +45,9 @@ def main() -> None:
     options = parser.parse_args()
     for folder in (options.work, options.images):
         folder.mkdir(parents=True, exist_ok=True)
-    # Neither the user's napari nor the user's choices are touched.
+    # Neither the user's napari nor the user's choices and jobs are touched.
     os.environ["NAPARI_CONFIG"] = str(options.work / "napari" / "settings.yaml")
+    os.environ["TERAMIND_JOBS"] = str(options.work / "jobs")
     stage = Stage(make_brain(options.work), Path(), options.images)
     shutil.rmtree(stage.brain / "attention", ignore_errors=True)  # of an earlier time
     with virtual_display():

@@ -38,6 +38,7 @@ def main() -> None:
     for folder in (options.work, options.images):
         folder.mkdir(parents=True, exist_ok=True)
     os.environ["NAPARI_CONFIG"] = str(options.work / "napari" / "settings.yaml")
+    os.environ["TERAMIND_JOBS"] = str(options.work / "jobs")
     brains = [make_brain(options.work, animal) for animal in ANIMALS]
     stage = Stage(brains[0], Path(), options.images)
     with virtual_display():

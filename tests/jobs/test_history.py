@@ -69,10 +69,10 @@ def test_a_job_is_listed_when_it_is_done(tmp_path):
     assert teramind("phantom", "-o", out, "--size", "XS").returncode == 0
     (job,) = listed()
     assert (job["state"], job["verb"], job["title"]) == (
-        "done", "phantom", "Make the phantom small.zarr",
+        "done", "phantom", "Make the phantom small",
     )  # fmt: skip
     told = teramind("jobs", job["name"])
-    assert "Make the phantom small.zarr: done" in told.stdout
+    assert "Make the phantom small: done" in told.stdout
     again = subprocess.run(
         [sys.executable, "-m", "napari_teramind", *job["command"][1:]],
         capture_output=True, text=True, timeout=LONG,
@@ -176,9 +176,9 @@ def test_old_jobs_go_and_running_ones_stay(own_history, monkeypatch):
         note(f"n{i}", Finished(result={"summary": ["Made it."]}))
         time.sleep(1.01)  # names sort by the second
     titles = [job.title for job in history.read_jobs()]
-    assert titles[0] == "Make the phantom n4.zarr"
-    assert titles[-1] == "Make the phantom going.zarr"
-    assert "Make the phantom n0.zarr" not in titles
+    assert titles[0] == "Make the phantom n4"
+    assert titles[-1] == "Make the phantom going"
+    assert "Make the phantom n0" not in titles
 
 
 def test_half_written_notes_are_passed_over(own_history):

@@ -69,7 +69,7 @@ def test_a_job_from_a_terminal_is_followed_cancelled_and_resumed(jobs_panel, qtb
             ),
             timeout=LONG,
         )
-        assert jobs_panel.title.text() == "Make the phantom phantom.zarr"
+        assert jobs_panel.title.text() == "Make the phantom phantom"
         assert jobs_panel.progress.isVisible()
         assert jobs_panel.words.text().startswith("Running. Section")
         assert not jobs_panel.resume_button.isEnabled()
@@ -118,10 +118,10 @@ def test_what_a_job_made_is_opened(jobs_panel, qtbot, tiny_brain, tmp_path, monk
     qtbot.waitUntil(lambda: jobs_panel.model.rowCount() == 4, timeout=LONG)
     cells = [[jobs_panel.model.index(row, column).data() for column in (0, 1)] for row in range(4)]
     assert cells == [
-        ["Make the phantom other.zarr", "30 %"],
-        [f"Make the phantom {Path(tiny_brain.path).name}", "Done"],
-        [f"Attention of DOPA in {Path(tiny_brain.path).name}", "Failed"],
-        [f"Export stains of {Path(tiny_brain.path).name}", "Done"],
+        ["Make the phantom other", "30 %"],
+        [f"Make the phantom {Path(tiny_brain.path).stem}", "Done"],
+        [f"Attention of DOPA in {Path(tiny_brain.path).stem}", "Failed"],
+        [f"Export stains of {Path(tiny_brain.path).stem}", "Done"],
     ]
     assert "about 3 min left" in jobs_panel.words.text()
     assert not jobs_panel.open_button.isEnabled()

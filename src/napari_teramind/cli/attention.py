@@ -20,6 +20,7 @@ from napari_teramind.cli.options import (
     numbers,
     run_verb,
 )
+from napari_teramind.model.packaged import PACKAGED
 
 Brain = Annotated[str, Argument(help="The brain.", show_default=False)]
 Region = Annotated[str | None, Option(metavar=ROI, help="Pixels; the whole plane if not given.")]
@@ -33,7 +34,7 @@ Structure = Annotated[
 
 @app.command(
     epilog=examples(
-        "teramind attention brain.zarr --checkpoint network.safetensors --pair Nr4a2,Th",
+        "teramind attention main.zarr --pair Nr4a2,Th",
         "teramind attention brain.zarr --checkpoint network.safetensors --pair GLUT --pair BLOD"
         " --structure CTX --name cortex",
     )
@@ -41,7 +42,6 @@ Structure = Annotated[
 def attention(
     context: typer.Context,
     brain: Brain,
-    checkpoint: Annotated[Path, Option(help="The trained network.", show_default=False)],
     pair: Annotated[
         list[str],
         Option(
@@ -50,6 +50,9 @@ def attention(
             show_default=False,
         ),
     ],
+    checkpoint: Annotated[
+        Path, Option(help="The trained network; by default the one that comes with the package.")
+    ] = Path(PACKAGED),
     roi: Region = None,
     slices: Planes = None,
     structure: Structure = None,

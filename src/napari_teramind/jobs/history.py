@@ -368,7 +368,8 @@ def _result_name(job: Job) -> str | None:
 
 def _title(fields: dict[str, Any]) -> str:
     def short(value: Any) -> str:
-        return str(value).rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+        name = str(value).rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+        return name.removesuffix(".zarr")
 
     pairs = [
         pair.replace(",", "-") if isinstance(pair, str) else "-".join(pair)

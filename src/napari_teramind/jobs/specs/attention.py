@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -15,6 +16,7 @@ from napari_teramind.jobs.specs.base import (
     Spec,
     atlas_from_base,
 )
+from napari_teramind.model.packaged import PACKAGED
 
 MapName = Literal["previous-current", "current-next", "ensemble"]
 Quantity = Literal["attention", "A", "expression"]
@@ -28,8 +30,8 @@ class AttentionSpec(Spec):
 
     verb: Literal["attention"] = "attention"
     brain: Location
-    checkpoint: Checkpoint
     pairs: Annotated[Pairs, Field(min_length=1)]
+    checkpoint: Annotated[Checkpoint, Field(validate_default=True)] = Path(PACKAGED)
     genes: Location | None = None
     name: str | None = None
     roi: Roi | None = None
