@@ -266,6 +266,23 @@ def empty(stage: Stage) -> None:
         take(viewer, stage, "simulate-empty")
 
 
+def brain_panel(stage: Stage) -> None:
+    """Take the Brain panel with two genes."""
+    from napari_teramind.widgets.brain import BrainWidget
+
+    with window() as viewer:
+        open_brain(viewer, stage)
+        panel = BrainWidget(viewer)
+        viewer.window.add_dock_widget(panel, name="Brain (Tera-MIND)", area="right")
+        settle(until=lambda: bool(panel.contents.rows()))
+        panel.gene.setText("slc")
+        for gene in ("Slc17a6", "Slc17a7"):
+            panel.genes.ticked.emit(gene, True)
+        panel.contents.tree.setCurrentItem(list(panel.contents.rows().values())[-1])
+        viewer.reset_view()
+        take(viewer, stage, "brain-panel")
+
+
 def jobs(stage: Stage) -> None:
     """Take the Jobs panel: one job that is done, one that failed, and one that goes on."""
     from napari_teramind.widgets.jobs import JobsWidget
@@ -302,6 +319,7 @@ PICTURES: dict[str, Callable[[Stage], Any]] = {
     "sagittal": sagittal,
     "close-up": close_up,
     "simulate": simulate,
+    "brain-panel": brain_panel,
     "jobs": jobs,
 }
 

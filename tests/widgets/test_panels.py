@@ -286,9 +286,9 @@ def test_genes_are_found_and_shown(brain_panel, qtbot, tiny_brain, tiny_arrays):
     # Above the other genes and under the structures.
     assert [layer.name for layer in viewer.layers][-3:] == ["Th", "Pvalb", "structures"]
     assert viewer.layers["Pvalb"].colormap.name != viewer.layers["Th"].colormap.name
-    qtbot.keyClicks(brain_panel.gene, "Pval")
+    qtbot.keyClicks(brain_panel.gene, "Pvlab")
     qtbot.keyClick(brain_panel.gene, Qt.Key.Key_Return)
-    assert brain_panel.answer.text().startswith("This brain has no gene Pval; did you mean")
+    assert brain_panel.answer.text().startswith("This brain has no gene Pvlab; did you mean")
     # What was typed is shown as it is, never as HTML.
     brain_panel.gene.setText("<b>x")
     brain_panel.show_button.click()

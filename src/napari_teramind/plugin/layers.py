@@ -40,6 +40,12 @@ def tag_of(layer: Layer) -> dict[str, Any]:
     return tag if isinstance(tag, dict) else {}
 
 
+def layer_color(layer: Layer) -> str:
+    """Return the brightest colour of an image layer's colormap, as #rrggbb."""
+    red, green, blue = (round(255 * float(c)) for c in layer.colormap.colors[-1][:3])
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
 def brain_layers(brain: BrainStore) -> list[LayerTuple]:
     """Return all layers with which a brain opens, in drawing order.
 

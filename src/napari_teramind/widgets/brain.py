@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QStringListModel, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QLabel,
@@ -21,8 +21,10 @@ from qtpy.QtWidgets import (
 
 from napari_teramind.brain import BrainStore
 from napari_teramind.errors import UserError
-from napari_teramind.widgets.completing import complete
+from napari_teramind.plugin.layers import tag_of
+from napari_teramind.widgets.contents import Contents
 from napari_teramind.widgets.empty import NoBrain
+from napari_teramind.widgets.gene_list import GeneList
 from napari_teramind.widgets.opening import show_gene
 from napari_teramind.widgets.parts import (
     MARGIN,
@@ -55,13 +57,13 @@ class BrainWidget(QWidget):
         self.brain_choice = PathChoice()
         self.facts = sentence()
         self.gene = QLineEdit()
-        self.gene.setPlaceholderText("Gene symbol, then Enter")
+        self.gene.setPlaceholderText("Search genes; Enter shows one")
         self.gene.setClearButtonEnabled(True)
         self.show_button = QPushButton("Show")
         self.answer = sentence()
         self.answer.setTextFormat(Qt.TextFormat.RichText)  # gene symbols are in italics
-        self._symbols = QStringListModel(self)
-        complete(self.gene, self._symbols)
+        self.genes = GeneList(self.session)
+        self.contents = Contents(self.session)
         self.empty = NoBrain(self.session)
         self._pages = QStackedLayout(self)
         self._pages.addWidget(self.empty)
@@ -69,6 +71,8 @@ class BrainWidget(QWidget):
         self.brain_choice.chosen.connect(self.session.choose_brain)
         self.gene.returnPressed.connect(self.show_gene)
         self.show_button.clicked.connect(self.show_gene)
+        self.gene.textChanged.connect(self.genes.search)
+        self.genes.ticked.connect(self._on_ticked)
         self.session.brains_changed.connect(self.refresh)
         self.refresh()
 
@@ -85,7 +89,10 @@ class BrainWidget(QWidget):
         layout.addWidget(self.gene, 2, 1)
         layout.addWidget(self.show_button, 2, 2)
         outer.addLayout(layout)
+        outer.addWidget(self.genes)
         outer.addWidget(self.answer)
+        outer.addWidget(QLabel("In this brain"))
+        outer.addWidget(self.contents)
         return content
 
     def showEvent(self, event: QShowEvent) -> None:
@@ -101,8 +108,8 @@ class BrainWidget(QWidget):
             return
         self.brain_choice.show_paths(self.session.brains(), self.session.brain_path)
         self.facts.setText(describe(brain))
-        if self._symbols.stringList() != list(brain.gene_names):
-            self._symbols.setStringList(list(brain.gene_names))
+        self.genes.refresh()
+        self.contents.refresh()
 
     def show_gene(self) -> None:
         """Show the gene that was typed, or say which one might be meant."""
@@ -110,10 +117,27 @@ class BrainWidget(QWidget):
         if brain is None or not typed:
             return
         symbols = {gene.casefold(): gene for gene in brain.gene_names}
-        gene = symbols.get(typed.casefold())
+        left = self.genes.genes()
+        gene = symbols.get(typed.casefold()) or (left[0] if len(left) == 1 else None)
         if gene is None:
             self.answer.setText(_not_found(typed, symbols))
             return
+        if self._show(gene):
+            self.gene.clear()
+
+    def _on_ticked(self, gene: str, shown: bool) -> None:
+        if shown:
+            self._show(gene)
+            return
+        for layer in self.session.layers("gene"):
+            if tag_of(layer)["name"] == gene:
+                layer.visible = False
+
+    def _show(self, gene: str) -> bool:
+        """Show a gene; return whether that was possible."""
+        brain = self.session.brain
+        if brain is None:
+            return False
         try:
             # Zarr takes what is not there for zeros: a brain that has gone would look empty.
             if not Path(brain.path).exists():
@@ -122,9 +146,9 @@ class BrainWidget(QWidget):
         except (UserError, OSError) as error:
             self.answer.setText("")
             show_error(str(error))
-            return
+            return False
         self.answer.setText(f"{italic(gene)} is shown; its colour is in the layer controls.")
-        self.gene.clear()
+        return True
 
 
 def describe(brain: BrainStore) -> str:

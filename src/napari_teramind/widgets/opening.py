@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
 
-from napari_teramind.plugin.layers import GENE_COLORS, gene_layer, tag_of
+from napari_teramind.plugin.contents import item_layers
+from napari_teramind.plugin.layers import GENE_COLORS, LayerTuple, gene_layer, layer_color, tag_of
 from napari_teramind.plugin.reader import NO_LAYERS, is_brain, read
+from napari_teramind.widgets.beside import Beside
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -46,12 +48,40 @@ def show_gene(session: Session, gene: str) -> Layer | None:
         if tag_of(layer)["name"] == gene:
             break
     else:
-        taken = {_color(layer) for layer in layers if layer.visible}
+        taken = {layer_color(layer) for layer in layers if layer.visible}
         color = next((c for c in GENE_COLORS if c.lower() not in taken), None)
         layer = _add(viewer, gene_layer(brain, gene, color), at=above_genes(session, viewer))
     layer.visible = True
     viewer.layers.selection.active = layer
     return layer
+
+
+def show_item(session: Session, kind: str, name: str) -> None:
+    """Add the layers of a stain, a result or the structures of the session's brain.
+
+    Parameters
+    ----------
+    session
+        Says which viewer and brain.
+    kind, name
+        As in :class:`napari_teramind.plugin.contents.Item`.
+    """
+    brain = session.brain
+    if brain is not None:
+        Beside(session, item_layers, brain, kind, name, then=lambda found: _insert(session, found))
+
+
+def _insert(session: Session, found: list[LayerTuple] | str) -> None:
+    viewer = session.viewer
+    if viewer is None:
+        return
+    if isinstance(found, str):
+        show_error(found)
+        return
+    for layer in found:
+        data, meta, kind = layer
+        at = len(viewer.layers) if kind == "labels" else above_genes(session, viewer)
+        _add(viewer, (data, {**meta, "visible": True}, kind), at=at)
 
 
 def _add(viewer: Viewer, layer_data: tuple[Any, dict[str, Any], str], at: int | None = None):
@@ -70,9 +100,3 @@ def above_genes(session: Session, viewer: Viewer) -> int:
         for layer in session.layers(kind)
     ]
     return max((viewer.layers.index(layer) + 1 for layer in below), default=len(viewer.layers))
-
-
-def _color(layer: Layer) -> str:
-    """Return the brightest colour of a layer's colormap, as #rrggbb."""
-    red, green, blue = (round(255 * float(c)) for c in layer.colormap.colors[-1][:3])
-    return f"#{red:02x}{green:02x}{blue:02x}"
