@@ -79,12 +79,21 @@ class _Terminal:
         )
         self._task: TaskID | None = None
         self._last_line = float("-inf")
+        self._plan: str | None = None
 
     def emit(self, event: Event) -> None:
         """Show one event."""
+        if self._plan is not None:
+            # What only plans says the same once more as its result.
+            told = isinstance(event, Finished) and f"{self._plan}." in event.result.get(
+                "summary", []
+            )
+            if not told:
+                self._say(self._plan)
+            self._plan = None
         match event:
             case Planned():
-                self._say(event.text)
+                self._plan = event.text
             case Progress():
                 self._progress(event)
             case Pictured():

@@ -169,8 +169,9 @@ def attention_layer(brain: BrainStore, maps: StoredMaps, view: View) -> LayerTup
         "map": view.map,
         "shown": view.shown,
     }
+    title = view.title
     meta: dict[str, Any] = {
-        "name": view.title,
+        "name": title if maps.name == pair_name(view.pair) else f"{title}, {maps.name}",
         "scale": maps.image.scale(0)[-3:],
         "translate": maps.image.translation(0)[-3:],
         "units": UNITS,
