@@ -89,6 +89,7 @@ def test_the_manifest_offers_readers_samples_and_panels():
         "Attention",
         "Atlas",
         "Train",
+        "Jobs",
     ]
     forms = {e for w in manifest.contributions.writers for e in w.filename_extensions}
     assert forms == {".ome.tif", ".ome.tiff", ".nii", ".nii.gz"}

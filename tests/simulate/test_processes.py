@@ -104,6 +104,14 @@ def test_killed_and_resumed_it_is_the_same(
     assert "nothing to resume" in again.stderr
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """Whether a process is one, and goes on: others come and go meanwhile."""
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+
+
 def test_workers_give_the_same_and_may_die(
     small_copy: Path, checkpoint: Path, expected: list[np.ndarray]
 ) -> None:
@@ -112,11 +120,7 @@ def test_workers_give_the_same_and_may_die(
     parent = psutil.Process(process.pid)
 
     def workers() -> list[psutil.Process]:
-        return [
-            child
-            for child in parent.children(recursive=True)
-            if "spawn_main" in " ".join(child.cmdline())
-        ]
+        return [child for child in parent.children(recursive=True) if is_worker(child)]
 
     wait_until(
         lambda: len(workers()) == 2 and min(w.cpu_times().user for w in workers()) > 2, process
