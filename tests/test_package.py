@@ -57,6 +57,13 @@ def test_starting_a_job_loads_no_more_than_its_verb_needs() -> None:
     assert not modules_after(code) & {"torch", "pandas", "skimage"}
 
 
+def test_panels_open_without_loading_torch() -> None:
+    names = ["attention", "atlas", "brain", "jobs", "phantom", "simulate", "train"]
+    loaded = modules_after("\n".join(f"import napari_teramind.widgets.{name}" for name in names))
+    assert "napari_teramind" in loaded
+    assert "torch" not in loaded
+
+
 @pytest.mark.parametrize("name", ["attention", "load_model", "open_brain", "sample", "simulate"])
 def test_public_functions_are_documented_functions(name: str) -> None:
     function = getattr(tm, name)

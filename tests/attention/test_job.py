@@ -17,7 +17,8 @@ from ome_zarr_models.v05.image import Image
 
 import napari_teramind as tm
 from napari_teramind.attention import job as job_module
-from napari_teramind.attention.job import attention_to_store, open_maps
+from napari_teramind.attention.job import attention_to_store
+from napari_teramind.attention.stored import open_maps
 from napari_teramind.attention.units import Computer
 from napari_teramind.brain import BrainStore
 from napari_teramind.errors import UserError

@@ -15,8 +15,9 @@ import pytest
 
 from napari_teramind.brain import open_brain
 from napari_teramind.errors import UserError
-from napari_teramind.jobs import history
+from napari_teramind.jobs import history, noting
 from napari_teramind.jobs.events import Failed, Finished, Progress
+from napari_teramind.jobs.noting import noted
 from napari_teramind.jobs.specs import build_spec
 from napari_teramind.training.record import process_facts
 
@@ -153,7 +154,7 @@ def note(name: str, event: Failed | Finished | None, host: str | None = None) ->
     """Write a job down as if it had run."""
     spec = build_spec({"verb": "phantom", "out": f"/data/{name}.zarr"}, "This test")
     said: list[Any] = []
-    with history.noted(spec, said.append) as emit:
+    with noted(spec, said.append) as emit:
         emit(Progress(message="Section 1 of 2", done=1, total=2))
         if event is not None:
             emit(event)
@@ -176,7 +177,7 @@ def test_a_job_of_another_computer_is_shown_and_left_alone(own_history):
 
 
 def test_old_jobs_go_and_running_ones_stay(own_history, monkeypatch):
-    monkeypatch.setattr(history, "KEPT", 3)
+    monkeypatch.setattr(noting, "KEPT", 3)
     going = note("going", None)
     going.rename(own_history / "20200101-000000-aaaaaa")
     for i in range(5):

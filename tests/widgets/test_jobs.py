@@ -17,6 +17,7 @@ from qtpy.QtGui import QDesktopServices, QGuiApplication
 
 from napari_teramind.jobs import history
 from napari_teramind.jobs.events import Failed, Finished, Progress
+from napari_teramind.jobs.noting import noted
 from napari_teramind.jobs.specs import build_spec
 from napari_teramind.training.record import process_facts
 from napari_teramind.widgets.jobs import JobsWidget
@@ -40,7 +41,7 @@ def jobs_panel(make_napari_viewer) -> JobsWidget:
 
 def note(fields: dict, *events, at: str) -> Path:
     """Write a job down as if it had run, or ran still."""
-    with history.noted(build_spec(fields, "This test"), lambda event: None) as emit:
+    with noted(build_spec(fields, "This test"), lambda event: None) as emit:
         for event in events:
             emit(event)
     newest = max(history.history_folder().iterdir(), key=lambda path: path.stat().st_ctime_ns)

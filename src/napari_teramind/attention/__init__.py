@@ -10,16 +10,12 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from napari_teramind.attention.job import (
-        StoredMaps,
-        attention_to_store,
-        open_maps,
-        plan_attention,
-    )
+    from napari_teramind.attention.job import attention_to_store, plan_attention
     from napari_teramind.attention.maps import AttentionMaps, attention
     from napari_teramind.attention.matrices import StructureMatrices, structure_matrices
     from napari_teramind.attention.pairs import PRESETS, MapChannel, read_pair
     from napari_teramind.attention.statistics import rank_agreement, structure_statistics
+    from napari_teramind.attention.stored import StoredMaps, open_maps
     from napari_teramind.attention.trend import Trend, attention_trend
 
 __all__ = [
@@ -43,11 +39,12 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "job": ["StoredMaps", "attention_to_store", "open_maps", "plan_attention"],
+        "job": ["attention_to_store", "plan_attention"],
         "maps": ["AttentionMaps", "attention"],
         "matrices": ["StructureMatrices", "structure_matrices"],
         "pairs": ["MapChannel", "PRESETS", "read_pair"],
         "statistics": ["rank_agreement", "structure_statistics"],
+        "stored": ["StoredMaps", "open_maps"],
         "trend": ["Trend", "attention_trend"],
     },
 )

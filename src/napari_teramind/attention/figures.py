@@ -11,8 +11,8 @@ from napari_teramind.attention.display import displayed_attention, displayed_exp
 from napari_teramind.attention.pairs import MapName, Pair, pair_name
 from napari_teramind.attention.quantities import Atlas2D, Maps, brain_atlas
 from napari_teramind.attention.statistics import ranking, structure_statistics
+from napari_teramind.attention.tiles import Unit
 from napari_teramind.attention.trend import attention_trend
-from napari_teramind.attention.units import Unit
 from napari_teramind.brain.export import check_target, staged
 from napari_teramind.errors import UserError
 

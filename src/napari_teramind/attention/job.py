@@ -11,15 +11,14 @@ import numpy as np
 from napari_teramind.attention.maps import Report, placement_of, provenance_of
 from napari_teramind.attention.pairs import MapChannel
 from napari_teramind.attention.regions import structure_mask
-from napari_teramind.attention.units import Computer, Region, Unit, region_of
+from napari_teramind.attention.tiles import Region, region_of
+from napari_teramind.attention.units import Computer
 from napari_teramind.brain.layout import BIN, GENE_COLORS, Channel
 from napari_teramind.brain.maps import MapWriter
-from napari_teramind.errors import UserError
 from napari_teramind.words import size
 
 if TYPE_CHECKING:
-    from napari_teramind.attention.counts import BinBox
-    from napari_teramind.brain import BrainStore, MultiscaleImage
+    from napari_teramind.brain import BrainStore
     from napari_teramind.model import TeraMind
 
 KIND = "attention"
@@ -185,72 +184,3 @@ def shown_channels(channels: Sequence[MapChannel]) -> list[Channel]:
             color, genes = GENE_COLORS[genes % len(GENE_COLORS)], genes + 1
         found.append(Channel(channel.name, color))
     return found
-
-
-@dataclass(frozen=True)
-class StoredMaps:
-    """A result ``attention/<name>`` of a brain.
-
-    Attributes
-    ----------
-    name : str
-        Its name.
-    image : MultiscaleImage
-        Its levels and places.
-    region
-        Bins and slices that it covers.
-    channels
-        What its channels are.
-    genes : int
-        Number of genes in the network's panel.
-    structures : list of str or None
-        The structures that it was computed in; None for all bins.
-    """
-
-    name: str
-    image: MultiscaleImage
-    region: Region
-    channels: list[MapChannel]
-    genes: int
-    structures: list[str] | None
-
-    def read(self, unit: Unit, channels: Sequence[int]) -> np.ndarray:
-        """Read channels of a unit: (channels, z, y, x)."""
-        (b0, _, c0, _), z0 = self.region.box, self.region.slices[0]
-        y0, y1, x0, x1 = unit.box
-        place = (
-            slice(unit.slices.start - z0, unit.slices.stop - z0),
-            slice(y0 - b0, y1 - b0),
-            slice(x0 - c0, x1 - c0),
-        )
-        array = self.image.levels[0]
-        # One channel at a time: the others of a shard are not read.
-        return np.stack([np.asarray(array[(channel, *place)]) for channel in channels])
-
-
-def open_maps(brain: BrainStore, name: str) -> StoredMaps:
-    """Open a result ``attention/<name>``.
-
-    Raises
-    ------
-    UserError
-        If the brain has none of that name.
-    """
-    if name not in brain.attention:
-        known = ", ".join(brain.attention) or "none"
-        raise UserError(
-            f"{brain.path} has no attention result {name!r} (it has {known}); compute it with"
-            " 'teramind attention'."
-        )
-    image = brain.attention[name]
-    said = image.attributes.get("teramind", {})
-    try:
-        box: BinBox = tuple(said["bins"])
-        region = Region(box, tuple(said["slices"]))
-        channels = [MapChannel.from_dict(values) for values in said["channels"]]
-        structures = image.provenance.get("structures")
-        return StoredMaps(name, image, region, channels, int(said["genes"]), structures)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{image.path} was not made by 'teramind attention' ({error!r}); compute it again."
-        ) from error

@@ -13,7 +13,8 @@ import numpy as np
 from napari_teramind.attention.pairs import MapChannel, MapName, Pair
 from napari_teramind.attention.regions import structure_mask
 from napari_teramind.attention.rows import TOKENS_AT_ONCE
-from napari_teramind.attention.units import Computer, Region, Unit, region_of
+from napari_teramind.attention.tiles import Region, Unit, region_of
+from napari_teramind.attention.units import Computer
 from napari_teramind.brain.layout import BIN, Placement
 from napari_teramind.simulate.run import computation
 

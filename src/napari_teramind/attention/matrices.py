@@ -29,7 +29,8 @@ from napari_teramind.attention.pairs import check_pairs, window
 from napari_teramind.attention.quantities import Atlas2D, brain_atlas
 from napari_teramind.attention.rows import Queries, batches
 from napari_teramind.attention.statistics import area_of
-from napari_teramind.attention.units import region_of, strips, unit_tokens
+from napari_teramind.attention.tiles import region_of
+from napari_teramind.attention.units import strips, unit_tokens
 from napari_teramind.errors import UserError
 from napari_teramind.simulate.readers import gene_panel
 

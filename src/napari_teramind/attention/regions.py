@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_teramind.atlas import StructureTable, table_from_frame
-from napari_teramind.attention.units import Mask, Region
+from napari_teramind.attention.tiles import Mask, Region
 from napari_teramind.errors import UserError
 
 if TYPE_CHECKING:

@@ -307,8 +307,6 @@ def _read_channels(
     # Slices of what lies close together: orthogonal selection takes longer, and 20 MB for what
     # comes out as half a megabyte.
     unique, order = np.unique(np.asarray(picked, dtype=int), return_inverse=True)
-    if len(unique) == 0:
-        return np.asarray(array[(slice(0, 0), *region)])
     blocks = [
         np.asarray(array[(slice(unique[first], unique[end - 1] + 1), *region)])[
             unique[first:end] - unique[first]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -49,7 +50,7 @@ def run_spec(
     """Build a specification, run it here, and leave with its exit code."""
     from napari_teramind.jobs.console import json_sink, silent_sink, terminal_sink
     from napari_teramind.jobs.events import BAD_INPUT, Failed
-    from napari_teramind.jobs.history import noted
+    from napari_teramind.jobs.noting import noted
     from napari_teramind.jobs.runner import run_job
 
     # Set for the further processes of a training run, which are this command run again.
@@ -61,10 +62,8 @@ def run_spec(
         except UserError as error:
             emit(Failed(message=str(error), exit_code=BAD_INPUT))
             raise typer.Exit(BAD_INPUT) from None
-        if helps_another:
-            raise typer.Exit(run_job(spec, emit, log_folder))
-        with noted(spec, emit) as both:
-            code = run_job(spec, both, log_folder)
+        with nullcontext(emit) if helps_another else noted(spec, emit) as told_on:
+            code = run_job(spec, told_on, log_folder)
         raise typer.Exit(code)
 
 

@@ -1,21 +1,20 @@
 """The jobs of this user, past and present, whoever started them: from a panel, a terminal, a queue.
 
-Every job that makes something notes itself in a folder of its own while it runs: what it is to do,
-which process does it, how far it is, what it said. On a cluster whose computers share the user's
-folder, the jobs of all of them are there.
+Every job that makes something notes itself in a folder of its own while it runs (`noting`): what it
+is to do, which process does it, how far it is, what it said. On a cluster whose computers share the
+user's folder, the jobs of all of them are there.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +27,6 @@ from napari_teramind.errors import UserError
 from napari_teramind.jobs.detached import LOST_MESSAGE, start_detached
 from napari_teramind.jobs.events import (
     CANCELLED,
-    Emit,
     Event,
     Failed,
     Finished,
@@ -39,15 +37,12 @@ from napari_teramind.jobs.events import (
 )
 from napari_teramind.jobs.process import EVENTS_FILE, SPEC_FILE
 from napari_teramind.jobs.runner import CANCELLED_MESSAGE
-from napari_teramind.jobs.specs import JobSpec, build_spec, dump_spec
-from napari_teramind.training.record import is_alive, process_facts
+from napari_teramind.jobs.specs import build_spec
+from napari_teramind.training.record import is_alive
 from napari_teramind.words import listed
 
 FOLDER_VARIABLE = "TERAMIND_JOBS"
 """Names another folder for the history, as on a cluster whose computers share no home."""
-KEPT = 200
-"""Jobs that ended which are kept; the oldest go first."""
-PROGRESS_SECONDS = 1.0
 PROCESS_FILE, PROGRESS_FILE = "process.json", "progress.json"
 
 State = Literal["running", "done", "failed", "cancelled"]
@@ -163,75 +158,20 @@ def history_folder() -> Path:
     return Path(named) if named else default
 
 
-@contextmanager
-def noted(spec: JobSpec, emit: Emit) -> Iterator[Emit]:
-    """Note a job while it runs here.
+def read_jobs(known: Sequence[Job] = ()) -> list[Job]:
+    """Return all jobs that are noted, latest first.
 
     Parameters
     ----------
-    spec
-        What it does.
-    emit
-        Where its events go.
-
-    Yields
-    ------
-    Emit
-        Where the job is to send its events: they are noted, and go on to ``emit``.
+    known
+        As they were read before: those that had said their last word are not read again.
     """
-    if spec.verb not in TITLES or getattr(spec, "dry_run", False):
-        yield emit
-        return
-    try:
-        note = _Note(spec)
-    except OSError as error:
-        emit(Warned(message=f"This job will not be listed by 'teramind jobs' ({error})."))
-        yield emit
-        return
-
-    def both(event: Event) -> None:
-        note.write(event)
-        emit(event)
-
-    yield both
-
-
-class _Note:
-    """The folder of a job, written by the job itself."""
-
-    def __init__(self, spec: JobSpec) -> None:
-        root = history_folder()
-        self._folder = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        self._folder.mkdir(parents=True)
-        _prune(root)
-        (self._folder / SPEC_FILE).write_text(dump_spec(spec), encoding="utf-8")
-        facts = process_facts() | {"started": time.time()}
-        self._replace(PROCESS_FILE, json.dumps(facts))
-        self._last = float("-inf")
-
-    def write(self, event: Event) -> None:
-        """Note an event; a full disk is the job's own affair to tell of."""
-        with suppress(OSError):
-            if isinstance(event, Progress):
-                if time.monotonic() - self._last >= PROGRESS_SECONDS:
-                    self._replace(PROGRESS_FILE, event.model_dump_json())
-                    self._last = time.monotonic()
-            elif isinstance(event, Planned | Warned | Finished | Failed):
-                _append(self._folder / EVENTS_FILE, event)
-
-    def _replace(self, name: str, text: str) -> None:
-        new = self._folder / f"{name}.new"
-        new.write_text(text, encoding="utf-8")
-        new.replace(self._folder / name)
-
-
-def read_jobs() -> list[Job]:
-    """Return all jobs that are noted, latest first."""
     try:
         folders = sorted(history_folder().iterdir(), reverse=True)
     except FileNotFoundError:
         return []
-    found = (read_job(folder) for folder in folders)
+    ended = {job.folder: job for job in known if job.ended is not None}
+    found = (ended.get(folder) or read_job(folder) for folder in folders)
     return [job for job in found if job is not None]
 
 
@@ -313,7 +253,7 @@ def cancel_job(job: Job, grace: float = 10.0) -> None:
         raise UserError(f"The job {job.name} cannot be ended from here ({error}).") from None
     if not isinstance(_last(_events(job.folder / EVENTS_FILE)), Finished | Failed):
         said = Failed(message=CANCELLED_MESSAGE, exit_code=CANCELLED)
-        _append(job.folder / EVENTS_FILE, said)
+        append_event(job.folder / EVENTS_FILE, said)
 
 
 def _has_ended(job: Job, seconds: float) -> bool:
@@ -386,15 +326,6 @@ def _title(fields: dict[str, Any]) -> str:
     return TITLES[fields["verb"]].format(**words)
 
 
-def _prune(root: Path) -> None:
-    """Let the oldest jobs go; none that runs."""
-    folders = sorted((path for path in root.iterdir() if path.is_dir()), reverse=True)
-    for folder in folders[KEPT:]:
-        job = read_job(folder)
-        if job is None or job.state != "running":
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -420,7 +351,8 @@ def _last(events: list[Event]) -> Finished | Failed | None:
     return last if isinstance(last, Finished | Failed) else None
 
 
-def _append(path: Path, event: Event) -> None:
+def append_event(path: Path, event: Event) -> None:
+    """Write one more event into a file of events."""
     with path.open("a", encoding="utf-8") as file:
         file.write(event.model_dump_json() + "\n")
 

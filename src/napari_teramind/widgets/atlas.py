@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSize
-from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QGridLayout,
@@ -21,8 +20,8 @@ from qtpy.QtWidgets import (
 from napari_teramind.widgets.atlas_source import AtlasSource
 from napari_teramind.widgets.atlas_tree import StructureTree
 from napari_teramind.widgets.empty import NoBrain
+from napari_teramind.widgets.panel import Panel
 from napari_teramind.widgets.parts import MARGIN, PANEL_WIDTH, Scrolling, sentence
-from napari_teramind.widgets.session import session_of
 
 if TYPE_CHECKING:
     import napari
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 TREE_HEIGHT = 180
 
 
-class AtlasWidget(QWidget):
+class AtlasWidget(Panel):
     """Shows the structures of a brain or of an atlas.
 
     Parameters
@@ -42,8 +41,7 @@ class AtlasWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.session = session_of(napari_viewer)
+        super().__init__(napari_viewer)
         self.structures = self.session.structures
         self.source = AtlasSource(self.session)
         self.empty = NoBrain(self.session)
@@ -162,11 +160,6 @@ class AtlasWidget(QWidget):
     def sizeHint(self) -> QSize:
         """As wide as a panel should be."""
         return QSize(PANEL_WIDTH, super().sizeHint().height())
-
-    def showEvent(self, event: QShowEvent) -> None:
-        """Watch the window that the panel is part of; there is none before."""
-        super().showEvent(event)
-        self.session.watch(self)
 
     def refresh(self) -> None:
         """Show the session as it is now."""

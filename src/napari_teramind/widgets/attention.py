@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QProgressBar,
@@ -28,6 +27,7 @@ from napari_teramind.widgets.attention_where import STRUCTURES, AttentionWhere
 from napari_teramind.widgets.checkpoints import Facts
 from napari_teramind.widgets.empty import NoBrain
 from napari_teramind.widgets.generation import was_cancelled
+from napari_teramind.widgets.panel import Panel
 from napari_teramind.widgets.parts import (
     MARGIN,
     PRIMARY_HEIGHT,
@@ -35,7 +35,6 @@ from napari_teramind.widgets.parts import (
     Scrolling,
     sentence,
 )
-from napari_teramind.widgets.session import session_of
 from napari_teramind.widgets.what import What
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ MEANS = {
 }
 
 
-class AttentionWidget(QWidget):
+class AttentionWidget(Panel):
     """Computes gene-gene attention of a pair, and shows where it stands out.
 
     A run is a process of its own that goes on when napari is closed.
@@ -60,8 +59,7 @@ class AttentionWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.session = session_of(napari_viewer)
+        super().__init__(napari_viewer)
         self.run: AttentionRun | None = None
         self._possible: tuple[MapName, ...] = MAPS
         self._outcome = ""
@@ -237,11 +235,6 @@ class AttentionWidget(QWidget):
             depth, height, width = maps.region.shape
             run.learn_speed(depth * height * width)
         show_info(f"The attention {name} is ready.")
-
-    def showEvent(self, event: QShowEvent) -> None:
-        """Watch the window that the panel is part of; there is none before."""
-        super().showEvent(event)
-        self.session.watch(self)
 
     def refresh(self) -> None:
         """Show the session as it is now."""

@@ -12,7 +12,7 @@ import numpy as np
 import platformdirs
 
 from napari_teramind.attention.pairs import MapName, Pair, map_channels
-from napari_teramind.attention.units import region_of
+from napari_teramind.attention.tiles import region_of
 from napari_teramind.brain import BrainStore
 from napari_teramind.errors import UserError
 from napari_teramind.jobs.detached import outcome

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
@@ -26,6 +25,7 @@ from napari_teramind.widgets.contents import Contents
 from napari_teramind.widgets.empty import NoBrain
 from napari_teramind.widgets.gene_list import GeneList
 from napari_teramind.widgets.opening import show_gene
+from napari_teramind.widgets.panel import Panel
 from napari_teramind.widgets.parts import (
     MARGIN,
     PathChoice,
@@ -35,14 +35,13 @@ from napari_teramind.widgets.parts import (
     micrometers,
     sentence,
 )
-from napari_teramind.widgets.session import session_of
 from napari_teramind.widgets.what import gone
 
 if TYPE_CHECKING:
     import napari
 
 
-class BrainWidget(QWidget):
+class BrainWidget(Panel):
     """Tells what a brain holds, and shows its genes as layers.
 
     Parameters
@@ -52,8 +51,7 @@ class BrainWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.session = session_of(napari_viewer)
+        super().__init__(napari_viewer)
         self.brain_choice = PathChoice()
         self.facts = sentence()
         self.gene = QLineEdit()
@@ -94,11 +92,6 @@ class BrainWidget(QWidget):
         outer.addWidget(QLabel("In this brain"))
         outer.addWidget(self.contents)
         return content
-
-    def showEvent(self, event: QShowEvent) -> None:
-        """Watch the window that the panel is part of; there is none before."""
-        super().showEvent(event)
-        self.session.watch(self)
 
     def refresh(self) -> None:
         """Show the session as it is now."""

@@ -28,8 +28,8 @@ from napari_teramind.plugin.reader import is_brain
 from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.jobs_model import WORDS, JobsModel
 from napari_teramind.widgets.opening import add_brain
+from napari_teramind.widgets.panel import Panel
 from napari_teramind.widgets.parts import MARGIN, Scrolling, sentence
-from napari_teramind.widgets.session import session_of
 
 if TYPE_CHECKING:
     import napari
@@ -38,7 +38,7 @@ POLL_MS = 1000
 ROWS_SHOWN = 9
 
 
-class JobsWidget(QWidget):
+class JobsWidget(Panel):
     """Lists jobs, tells how far they are, cancels and resumes them, opens what they made.
 
     Jobs outlive napari, and are found here again: those of panels, of the command line, and, where
@@ -51,8 +51,7 @@ class JobsWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.session = session_of(napari_viewer)
+        super().__init__(napari_viewer)
         self.model = JobsModel()
         self.table = QTableView()
         self.title = sentence(plain=True)
@@ -139,7 +138,6 @@ class JobsWidget(QWidget):
     def showEvent(self, event: QShowEvent) -> None:
         """Look for jobs as long as somebody looks at them."""
         super().showEvent(event)
-        self.session.watch(self)
         self.refresh()
         self._timer.start()
 
@@ -158,7 +156,7 @@ class JobsWidget(QWidget):
         """Read the jobs anew, beside the event loop."""
         if not self._reading:
             self._reading = True
-            Beside(self, read_jobs, then=self._on_read)
+            Beside(self, read_jobs, self.model.jobs, then=self._on_read)
 
     def _on_read(self, jobs: list[Job]) -> None:
         self._reading = False

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QProgressBar, QPushButton, QStackedLayout, QVBoxLayout, QWidget
 
 from napari_teramind.errors import UserError
@@ -15,6 +14,7 @@ from napari_teramind.widgets.checkpoints import Facts
 from napari_teramind.widgets.empty import NoBrain
 from napari_teramind.widgets.how import How
 from napari_teramind.widgets.keys import KEY_HELP, bind_keys
+from napari_teramind.widgets.panel import Panel
 from napari_teramind.widgets.parts import (
     MARGIN,
     PRIMARY_HEIGHT,
@@ -23,7 +23,6 @@ from napari_teramind.widgets.parts import (
     sentence,
 )
 from napari_teramind.widgets.plan import plan_words
-from napari_teramind.widgets.session import session_of
 from napari_teramind.widgets.what import What
 from napari_teramind.widgets.where import Where
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     import napari
 
 
-class SimulateWidget(QWidget):
+class SimulateWidget(Panel):
     """Generates stains of a region from gene expression, and shows them in place.
 
     Parameters
@@ -41,8 +40,7 @@ class SimulateWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.session = session_of(napari_viewer)
+        super().__init__(napari_viewer)
         self.what = What(self.session)
         self.where = Where(self.session)
         self.how = How()
@@ -130,11 +128,6 @@ class SimulateWidget(QWidget):
         return problem
 
     # What follows
-
-    def showEvent(self, event: QShowEvent) -> None:
-        """Watch the window that the panel is part of; there is none before."""
-        super().showEvent(event)
-        self.session.watch(self)
 
     def refresh(self) -> None:
         """Show the session as it is now."""

@@ -24,6 +24,7 @@ from napari_teramind.errors import UserError
 from napari_teramind.training.record import CONFIG
 from napari_teramind.widgets import train_runs as runs
 from napari_teramind.widgets.empty import NoBrain
+from napari_teramind.widgets.panel import Panel
 from napari_teramind.widgets.parts import (
     MARGIN,
     PRIMARY_HEIGHT,
@@ -32,7 +33,6 @@ from napari_teramind.widgets.parts import (
     form,
     sentence,
 )
-from napari_teramind.widgets.session import session_of
 from napari_teramind.widgets.simulate import SimulateWidget
 from napari_teramind.widgets.train_closing import AskOnClose
 from napari_teramind.widgets.train_estimate import Estimating
@@ -49,7 +49,7 @@ NEW = ""
 SIMULATE_NAME = "Simulate (Tera-MIND)"  # as napari names it when it is opened from the menu
 
 
-class TrainWidget(QWidget):
+class TrainWidget(Panel):
     """Starts trainings, finds them again, stops and resumes them.
 
     A training is a process of its own that goes on when napari is closed, unless the user wants it
@@ -62,8 +62,7 @@ class TrainWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.session = session_of(napari_viewer)
+        super().__init__(napari_viewer)
         self.watch: RunWatch | None = None
         self.run_choice = QComboBox()
         self.run_choice.setToolTip("A new training, or one that you started before")
@@ -325,9 +324,8 @@ class TrainWidget(QWidget):
         self._refresh_plan()
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Watch the window that the panel is part of; there is none before."""
+        """Ask, from now on, whether a run goes on when the window is closed."""
         super().showEvent(event)
-        self.session.watch(self)
         if self.closing is None:
             self.closing = AskOnClose.for_window_of(self, self._going_run)
 

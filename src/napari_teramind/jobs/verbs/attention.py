@@ -14,8 +14,8 @@ from napari_teramind.jobs.verbs.common import Result, pick_device, read_panel
 if TYPE_CHECKING:
     import pandas as pd
 
-    from napari_teramind.attention.job import StoredMaps
     from napari_teramind.attention.quantities import Atlas2D
+    from napari_teramind.attention.stored import StoredMaps
     from napari_teramind.brain import BrainStore, MultiscaleImage
     from napari_teramind.model import TeraMind
 
@@ -266,7 +266,7 @@ def _network(checkpoint: Path, genes: str | None, device: str) -> TeraMind:
 
 
 def _result(brain: BrainStore, name: str | None) -> StoredMaps:
-    from napari_teramind.attention.job import open_maps
+    from napari_teramind.attention.stored import open_maps
 
     if name is None:
         names = list(brain.attention)

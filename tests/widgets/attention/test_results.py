@@ -1,21 +1,16 @@
-"""The Attention panel in a real viewer: pair, run, table, layers, relief, export, outliving."""
+"""Results of the Attention panel in a real viewer: table, layers, relief, export."""
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import tifffile
-from napari.layers import Layer
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
@@ -29,104 +24,15 @@ from qtpy.QtWidgets import (
 )
 
 from napari_teramind.attention.display import displayed_attention, smoothed
-from napari_teramind.brain import open_brain
-from napari_teramind.jobs import process
-from napari_teramind.jobs.detached import process_of
-from napari_teramind.model import TeraMind, save_model
 from napari_teramind.plugin.attention import View, attention_layer, views
-from napari_teramind.plugin.display import follow
-from napari_teramind.plugin.layers import stain_layers, structure_layer, tag_of
-from napari_teramind.widgets import attention_jobs
+from napari_teramind.plugin.layers import tag_of
 from napari_teramind.widgets.attention import AttentionWidget
 from napari_teramind.widgets.attention_table import RankingModel
 from napari_teramind.widgets.parts import PANEL_WIDTH
 
+from .panels import LONG, PAIR, attention_layers, finished
+
 pytestmark = pytest.mark.timeout(280)
-
-LONG = 90_000
-PAIR = ("Nr4a2", "Th")
-
-
-@pytest.fixture(autouse=True)
-def own_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep jobs in the test's folder, and leave none behind."""
-    monkeypatch.setattr(attention_jobs, "jobs_folder", lambda: tmp_path / "jobs")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield
-    for job in (tmp_path / "jobs").glob("*"):
-        pid = process_of(job).get("pid")
-        if pid is not None and psutil.pid_exists(int(str(pid))):
-            psutil.Process(int(str(pid))).kill()
-
-
-SLOW = """
-import json, time
-event = {"event": "progress", "message": "Thinking", "done": 1, "total": 9, "seconds_left": 240.0}
-print(json.dumps(event), flush=True)
-time.sleep(120)
-"""
-
-
-@pytest.fixture
-def slow_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every job tell progress once, and then take its time."""
-    monkeypatch.setattr(process, "job_command", lambda folder: [sys.executable, "-c", SLOW])
-
-
-@pytest.fixture(scope="module")
-def checkpoint(make_network: Callable[..., TeraMind], tmp_path_factory) -> Path:
-    """A network of four gene slices for eight genes of the tiny brain, in another order."""
-    network = make_network(genes=8, patch=64)
-    network.gene_names = ("Pvalb", "Th", "Nr4a2", "Gad2", "Gad1", "Slc17a6", "Slc17a7", "Mog")
-    network.sha256 = "0" * 64
-    return save_model(network, tmp_path_factory.mktemp("net") / "net.safetensors")
-
-
-@pytest.fixture
-def make_panel(make_napari_viewer, brain_copy: Path) -> Callable[[], AttentionWidget]:
-    def make() -> AttentionWidget:
-        viewer = make_napari_viewer(show=True)
-        follow(viewer)
-        brain = open_brain(brain_copy)
-        for layer in [*stain_layers(brain), structure_layer(brain)]:
-            viewer.add_layer(Layer.create(*layer))
-        _, panel = viewer.window.add_plugin_dock_widget("napari-teramind", "Attention")
-        return panel
-
-    return make
-
-
-@pytest.fixture
-def panel(make_panel, known_checkpoint: Path) -> AttentionWidget:
-    """The panel with a checkpoint that need not be read."""
-    return make_panel()
-
-
-@pytest.fixture
-def real_panel(make_panel, checkpoint: Path, qtbot) -> AttentionWidget:
-    panel = make_panel()
-    panel.session.checkpoints.choose(str(checkpoint))
-    qtbot.waitUntil(lambda: panel.session.checkpoints.facts() is not None, timeout=LONG)
-    return panel
-
-
-def finished(panel: AttentionWidget) -> bool:
-    return panel.run is None
-
-
-def last_message() -> str:
-    return notification_manager.records[-1].message
-
-
-def attention_layers(panel: AttentionWidget) -> list[Layer]:
-    return panel.session.layers("attention")
-
-
-def type_pair(qtbot, panel: AttentionWidget, first: str, second: str) -> None:
-    for field, text in ((panel.pair.first, first), (panel.pair.second, second)):
-        field.clear()
-        qtbot.keyClicks(field, text)
-        qtbot.keyClick(field, Qt.Key.Key_Return)
 
 
 def test_from_a_pair_to_the_table_and_the_export(real_panel, qtbot, monkeypatch, tmp_path):
@@ -222,20 +128,6 @@ def test_from_a_pair_to_the_table_and_the_export(real_panel, qtbot, monkeypatch,
         assert check(target)
     values = tifffile.imread(tmp_path / "out.ome.tif")
     np.testing.assert_array_equal(values, stored)
-
-
-@pytest.fixture
-def computed(real_panel, qtbot) -> AttentionWidget:
-    """A panel with a result, computed in this process."""
-    from napari_teramind import load_model
-    from napari_teramind.attention import attention_to_store
-
-    panel = real_panel
-    network = load_model(panel.session.checkpoints.current)
-    attention_to_store(panel.session.brain, network, "Nr4a2-Th", [PAIR])
-    panel.results.take("Nr4a2-Th")
-    qtbot.waitUntil(lambda: bool(attention_layers(panel)), timeout=LONG)
-    return panel
 
 
 def test_the_relief_of_a_slice(computed, qtbot):
@@ -353,132 +245,6 @@ def test_a_result_is_found_when_the_panel_is_opened(computed, qtbot):
     again.results.show_button.click()
     qtbot.waitUntil(lambda: bool(attention_layers(again)), timeout=LONG)
     again.deleteLater()
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "words"),
-    [
-        ("Th", "", "Choose two genes"),
-        ("Th", "th", "The pair Th-Th names one gene twice"),
-        ("Th", "Nr4a", "lacks 'Nr4a' (did you mean Nr4a2"),
-        ("Xyz", "Th", "lacks 'Xyz'"),
-    ],
-)
-def test_pairs_that_cannot_be_are_told(panel, qtbot, first, second, words):
-    type_pair(qtbot, panel, first, second)
-    assert words in panel.plan_label.text()
-    assert "\n" not in panel.plan_label.text()
-    assert not panel.button.isEnabled()
-    panel.compute()
-    assert words in last_message()
-    assert panel.run is None
-
-
-def test_genes_are_found_in_any_case(panel, qtbot):
-    type_pair(qtbot, panel, "nr4A2", "TH")
-    assert (panel.pair.first.text(), panel.pair.second.text()) == PAIR
-    assert panel.problem() == ""
-    assert panel.pair.first.font().italic()
-
-
-def test_a_preset_that_the_panel_lacks_cannot_be_chosen(real_panel):
-    assert real_panel.pair.presets["DOPA"].isEnabled()
-    blood = real_panel.pair.presets["BLOD"]  # that network knows neither Cldn5 nor Aqp4
-    assert not blood.isEnabled()
-    assert "lacks Cldn5 and Aqp4" in blood.toolTip()
-
-
-def test_where_to_compute(panel, qtbot, draw):
-    panel.pair.choose(PAIR)
-    where = panel.where
-    assert panel.values()["roi"] is panel.values()["structures"] is None
-    where.choice.setCurrentIndex(1)
-    assert "Name a structure by its acronym" in panel.plan_label.text()
-    qtbot.waitUntil(lambda: panel.session.structures.own is not None, timeout=LONG)
-    qtbot.keyClicks(where.acronyms, "TH, VTA")
-    assert "No structure has the acronym 'VTA'" in panel.plan_label.text()
-    assert not panel.button.isEnabled()
-    where.acronyms.setText("TH, CP")
-    assert panel.values()["structures"] == ["TH", "CP"]
-    assert where.found.text() == "Thalamus, Caudoputamen"
-    assert panel.plan_label.text().startswith("The bins of TH, CP in 4 slices, 3 maps")
-    assert panel.values()["name"] == "Nr4a2-Th, TH CP"
-    where.choice.setCurrentIndex(2)
-    draw(SimpleNamespace(where=where.where, session=panel.session), (64, 128, 100, 164))
-    qtbot.waitUntil(lambda: panel.values()["roi"] == (64, 128, 100, 164), timeout=3000)
-    assert panel.values()["slices"] == (1, 2)
-    words = "4 x 5 bins x 1 slice, 3 maps"
-    qtbot.waitUntil(lambda: panel.plan_label.text().startswith(words), timeout=3000)
-    for box in panel.maps.values():
-        box.setChecked(False)
-    assert panel.plan_label.text() == "Tick at least one map under Advanced."
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "expected"),
-    [("refuse", "The brain is on fire: put it out."), ("crash", "The job ended unexpectedly")],
-)
-def test_a_failure_is_told_in_a_sentence(panel, fake_job, qtbot, behaviour, expected):
-    fake_job(behaviour)
-    panel.pair.choose(PAIR)
-    panel.button.click()
-    folder = panel.run.folder
-    qtbot.waitUntil(lambda: finished(panel), timeout=LONG)
-    assert panel.words.text().startswith(expected)
-    assert last_message().startswith(expected)
-    assert "\n" not in last_message()
-    assert panel.button.text() == "Compute attention"
-    # What died unexpectedly keeps its log.
-    assert (folder / "log.txt").exists() == (behaviour == "crash")
-
-
-def test_progress_is_shown_and_cancelling_ends_the_job(panel, slow_job, qtbot):
-    panel.pair.choose(PAIR)
-    panel.button.click()
-    pid = process_of(panel.run.folder)["pid"]
-    qtbot.waitUntil(lambda: panel.words.text() == "Thinking: about 4 min left", timeout=LONG)
-    assert (panel.progress.value(), panel.progress.maximum()) == (1, 9)
-    assert panel.plan_label.text().startswith("16 x 24 bins")
-    qtbot.mouseClick(panel.button, Qt.MouseButton.LeftButton)
-    assert panel.words.text() == "Cancelling"
-    qtbot.waitUntil(lambda: finished(panel), timeout=LONG)
-    assert panel.words.text() == "Cancelled. The same again goes on where this one was."
-    qtbot.waitUntil(lambda: not alive(pid), timeout=LONG)
-
-
-def alive(pid: Any) -> bool:
-    try:
-        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def test_a_run_outlives_the_window_and_is_found_again(
-    make_panel, known_checkpoint, slow_job, qtbot
-):
-    panel = make_panel()
-    panel.pair.choose(PAIR)
-    panel.button.click()
-    folder = panel.run.folder
-    qtbot.waitUntil(lambda: panel.words.text().startswith("Thinking"), timeout=LONG)
-    panel.session.viewer.close()
-    QApplication.processEvents()
-    assert alive(process_of(folder)["pid"])
-    again = make_panel()
-    assert again.run is not None
-    assert again.run.folder == folder
-    assert again.button.text() == "Cancel"
-    qtbot.waitUntil(lambda: again.words.text().startswith("Thinking"), timeout=LONG)
-    again.button.click()
-    qtbot.waitUntil(lambda: finished(again), timeout=LONG)
-    assert again.words.text().startswith("Cancelled.")
-
-
-def test_no_brain_teaches(make_napari_viewer):
-    viewer = make_napari_viewer()
-    panel = AttentionWidget(viewer)
-    assert panel.empty.isVisibleTo(panel)
-    panel.deleteLater()
 
 
 def test_the_panel_never_holds_the_event_loop(computed, qtbot):
