@@ -9,8 +9,8 @@ import pytest
 import zarr
 
 from napari_teramind.attention import attention_to_store, open_maps
-from napari_teramind.attention.regions import bin_labels
 from napari_teramind.brain import open_brain
+from napari_teramind.brain.bins import bin_labels
 from napari_teramind.plugin.attention import SHOWN, Shown, View, attention_layer
 
 PAIR = ("Nr4a2", "Th")

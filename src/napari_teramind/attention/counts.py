@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_teramind.brain.bins import BinBox
 from napari_teramind.brain.layout import check_genes, runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_teramind.brain import BrainStore
-
-BinBox = tuple[int, int, int, int]
-"""Rows and columns of bins (b0, b1, c0, c1), half open."""
 
 Tile = tuple[int, int, int]
 """Slice, row and column of a tile."""

@@ -10,15 +10,15 @@ import numpy as np
 
 from napari_teramind.atlas import PlacedAtlas, StructureTable
 from napari_teramind.attention.pairs import MapChannel, MapName, Pair, pair_name
-from napari_teramind.attention.regions import BinLabels, bin_labels, structure_table
 from napari_teramind.attention.tiles import Region, Unit
+from napari_teramind.brain.bins import BinLabels, bin_labels, structure_table
 from napari_teramind.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_teramind.attention.counts import BinBox
     from napari_teramind.brain import BrainStore
+    from napari_teramind.brain.bins import BinBox
 
 Word = Literal["attention", "A", "expression"]
 

@@ -1,77 +1,21 @@
-"""Structures of a brain on its gene bins."""
+"""Regions of structures, in gene bins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_teramind.atlas import StructureTable, table_from_frame
 from napari_teramind.attention.tiles import Mask, Region
+from napari_teramind.brain.bins import bin_labels, structure_table
 from napari_teramind.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_teramind.attention.counts import BinBox
     from napari_teramind.brain import BrainStore
-
-BinLabels = Callable[["BinBox", range], "NDArray[np.integer]"]
-"""labels(box, slices) -> structure ids (z, y, x) of bins."""
-
-
-def structure_table(brain: BrainStore) -> StructureTable:
-    """Structures that a brain's labels stand for, with their tree.
-
-    Raises
-    ------
-    UserError
-        If the brain has no structures.
-    """
-    frame = brain.structure_table
-    if frame is None or frame.empty:
-        raise UserError(
-            f"{brain.path} has no atlas structures: import the brain with its structures, or give"
-            " an atlas."
-        )
-    return table_from_frame(frame, f"the structures of {brain.path}")
-
-
-def bin_labels(brain: BrainStore) -> BinLabels:
-    """Return a reader of the structure in which a bin's centre lies.
-
-    Raises
-    ------
-    UserError
-        If the brain has no structures.
-    """
-    structure_table(brain)
-    image = brain.structures
-    assert image is not None
-    array = image.levels[0]
-    scale, origin = image.scale()[-2:], image.translation()[-2:]
-    bin_scale, bin_origin = brain.genes.scale()[-2:], brain.genes.translation()[-2:]
-
-    def places(axis: int, start: int, stop: int) -> NDArray[np.int64]:
-        world = bin_origin[axis] + np.arange(start, stop) * bin_scale[axis]
-        found = np.floor((world - origin[axis]) / scale[axis] + 0.5).astype(np.int64)
-        clipped: NDArray[np.int64] = np.clip(found, 0, array.shape[axis + 1] - 1)
-        return clipped
-
-    def read(box: BinBox, slices: range) -> NDArray[np.integer]:
-        rows, columns = places(0, *box[:2]), places(1, *box[2:])
-        block = np.asarray(
-            array[
-                slices.start : slices.stop,
-                rows[0] : rows[-1] + 1,
-                columns[0] : columns[-1] + 1,
-            ]
-        )
-        picked = block[:, (rows - rows[0])[:, None], (columns - columns[0])[None, :]]
-        return np.asarray(picked)
-
-    return read
+    from napari_teramind.brain.bins import BinBox
 
 
 def structure_mask(

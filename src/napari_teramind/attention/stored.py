@@ -13,8 +13,8 @@ from napari_teramind.attention.tiles import Region, Unit
 from napari_teramind.errors import UserError
 
 if TYPE_CHECKING:
-    from napari_teramind.attention.counts import BinBox
     from napari_teramind.brain import BrainStore, MultiscaleImage
+    from napari_teramind.brain.bins import BinBox
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_teramind.attention.counts import BinBox
+from napari_teramind.brain.bins import BinBox
 from napari_teramind.brain.layout import BIN, ceil_div
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from napari_teramind.model.packaged import PACKAGED
         "teramind simulate brain.zarr --checkpoint network.safetensors --roi 0,512,0,512"
         " --slices 0:2 --name first",
         "teramind simulate brain.zarr --checkpoint network.safetensors --dry-run",
+        "teramind simulate brain.zarr --roi 0,512,0,512 --slices 0:2 --edit Th=0@VTA",
     )
 )
 def simulate(
@@ -42,6 +43,14 @@ def simulate(
         Option(metavar=ROI, help="Pixels; the whole plane if not given."),
     ] = None,
     slices: Annotated[str | None, Option(metavar=SLICES, help="Slices; all if not given.")] = None,
+    structure: Annotated[
+        list[str] | None,
+        Option(
+            metavar="ACRONYM",
+            help="Generate this structure only. Can be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[
         str | None, Option(help="Name of the result in the brain; made up if not given.")
     ] = None,
@@ -62,6 +71,18 @@ def simulate(
     where: Annotated[
         Literal["tissue", "all"], Option(help="Compute where there is tissue, or everywhere.")
     ] = "tissue",
+    edit: Annotated[
+        list[str] | None,
+        Option(
+            metavar="GENE=N|GENE*N[@WHERE]",
+            help="Change counts as they are read: GENE=0 knocks out, @ names a structure or pixels"
+            f" {ROI}. Can be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    replicates: Annotated[
+        int, Option(min=1, help="Samples with seeds that follow each other; with mean and SD.")
+    ] = 1,
     device: Device = "auto",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
@@ -73,9 +94,13 @@ def simulate(
     json: Json = False,
 ) -> None:
     """Generate the stains of a region from its gene expression."""
+    for option in ("edit", "structure"):
+        context.params.pop(option)
     run_verb(
         "simulate",
         context,
+        edits=edit or [],
+        structures=structure or [],
         roi=numbers("--roi", roi, ROI),
         slices=numbers("--slices", slices, SLICES),
     )

@@ -53,8 +53,8 @@ def job_command(folder: Path) -> list[str]:
     return [*module, "run", spec, "--json", "--log-folder", str(folder)]
 
 
-class JobProcess:
-    """A running job.
+class WatchedJob:
+    """A job somewhere else, whose folder has its specification, its events and its log.
 
     Parameters
     ----------
@@ -63,56 +63,40 @@ class JobProcess:
     folder
         New or empty folder for the job's specification, events and log; default: a new one among
         the system's temporary files.
-    dies_with_parent
-        End the job when this process ends, however it ends.
-
-    Examples
-    --------
-    >>> with JobProcess(spec) as job:
-    ...     for event in job.events():
-    ...         print(event)
     """
 
-    def __init__(
-        self, spec: JobSpec, folder: Path | None = None, *, dies_with_parent: bool = False
-    ) -> None:
+    def __init__(self, spec: JobSpec, folder: Path | None = None) -> None:
         self.spec = spec
         self.folder = folder or Path(tempfile.mkdtemp(prefix=f"teramind-{spec.verb}-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / SPEC_FILE).write_text(dump_spec(spec), encoding="utf-8")
+        (self.folder / EVENTS_FILE).touch()
         self.ended = False
         self._cancelled = False
         self._rest = b""
-        command = job_command(self.folder)
-        if dies_with_parent:
-            command.append("--follow-stdin")
-        self._process = self._start(command, dies_with_parent)
         self._events: IO[bytes] = (self.folder / EVENTS_FILE).open("rb")
 
-    def _start(self, command: list[str], dies_with_parent: bool) -> subprocess.Popen[bytes]:
-        with (
-            (self.folder / EVENTS_FILE).open("ab") as events,
-            (self.folder / LOG_FILE).open("wb") as log,
-        ):
-            return subprocess.Popen(
-                command,
-                # Open for as long as this process lives, and never written to.
-                stdin=subprocess.PIPE if dies_with_parent else subprocess.DEVNULL,
-                stdout=events,
-                stderr=log,
-                # Ctrl-C in the terminal of the parent is the parent's own affair.
-                start_new_session=True,
-            )
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        raise NotImplementedError
+
+    def _exit_code(self) -> int | None:
+        """Return the exit code of the job's process; None while it runs."""
+        raise NotImplementedError
+
+    def cancel(self, grace: float = 5.0) -> None:
+        """Ask the job to end, and kill it if it has not after ``grace`` seconds; do not wait."""
+        raise NotImplementedError
+
+    def remove_folder(self) -> None:
+        """Remove the job's folder with its events, log and previews, once the job has ended."""
+        raise NotImplementedError
 
     @property
     def log_path(self) -> Path:
         """File with everything that the job wrote to its standard error."""
         return self.folder / LOG_FILE
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
 
     def read(self) -> list[Event]:
         """Return the events since the last call, without waiting.
@@ -122,7 +106,7 @@ class JobProcess:
         if self.ended:
             return []
         # Asked before reading: what a process wrote before it ended is then surely read.
-        exit_code = self._process.poll()
+        exit_code = self._exit_code()
         events = self._read_lines()
         if any(isinstance(event, Finished | Failed) for event in events):
             self.ended = True
@@ -157,6 +141,59 @@ class JobProcess:
             yield from self.read()
             if not self.ended:
                 time.sleep(interval)
+
+
+class JobProcess(WatchedJob):
+    """A running job, in a process of its own.
+
+    Parameters
+    ----------
+    spec
+        What to do. Relative paths count from the present folder.
+    folder
+        New or empty folder for the job's specification, events and log; default: a new one among
+        the system's temporary files.
+    dies_with_parent
+        End the job when this process ends, however it ends.
+
+    Examples
+    --------
+    >>> with JobProcess(spec) as job:
+    ...     for event in job.events():
+    ...         print(event)
+    """
+
+    def __init__(
+        self, spec: JobSpec, folder: Path | None = None, *, dies_with_parent: bool = False
+    ) -> None:
+        super().__init__(spec, folder)
+        command = job_command(self.folder)
+        if dies_with_parent:
+            command.append("--follow-stdin")
+        self._process = self._start(command, dies_with_parent)
+
+    def _start(self, command: list[str], dies_with_parent: bool) -> subprocess.Popen[bytes]:
+        with (
+            (self.folder / EVENTS_FILE).open("ab") as events,
+            (self.folder / LOG_FILE).open("wb") as log,
+        ):
+            return subprocess.Popen(
+                command,
+                # Open for as long as this process lives, and never written to.
+                stdin=subprocess.PIPE if dies_with_parent else subprocess.DEVNULL,
+                stdout=events,
+                stderr=log,
+                # Ctrl-C in the terminal of the parent is the parent's own affair.
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def _exit_code(self) -> int | None:
+        return self._process.poll()
 
     def cancel(self, grace: float = 5.0) -> None:
         """Ask the job to end, and kill it if it has not after ``grace`` seconds; do not wait."""

@@ -28,6 +28,7 @@ from napari_teramind.jobs.events import (
     Warned,
 )
 from napari_teramind.jobs.specs import JobSpec
+from napari_teramind.jobs.warmth import Warmth
 
 CANCELLED_MESSAGE = "The job was cancelled."
 
@@ -39,13 +40,21 @@ class JobContext:
     ----------
     interrupted : bool
         Whether the job was asked to end: the next report raises KeyboardInterrupt.
+    warmth : Warmth or None
+        What this process keeps from job to job, if it does more than one.
     """
 
     MIN_INTERVAL = 0.1
     """Seconds between two progress events of one phase: enough for the eye, no burden on a pipe."""
 
-    def __init__(self, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        emit: Emit,
+        clock: Callable[[], float] = time.monotonic,
+        warmth: Warmth | None = None,
+    ) -> None:
         self.emit = emit
+        self.warmth = warmth
         self.interrupted = False
         self._clock = clock
         self._phase: tuple[str, int] | None = None
@@ -88,7 +97,9 @@ class JobContext:
         self.emit(Warned(message=message))
 
 
-def run_job(spec: JobSpec, emit: Emit, log_folder: Path | None = None) -> int:
+def run_job(
+    spec: JobSpec, emit: Emit, log_folder: Path | None = None, warmth: Warmth | None = None
+) -> int:
     """Run a job in this process.
 
     Parameters
@@ -99,6 +110,8 @@ def run_job(spec: JobSpec, emit: Emit, log_folder: Path | None = None) -> int:
         Called with every event; the last one is ``Finished`` or ``Failed``.
     log_folder
         Where an unexpected failure leaves its traceback; default: the user's log folder.
+    warmth
+        What this process keeps from job to job, if it does more than one.
 
     Returns
     -------
@@ -107,7 +120,7 @@ def run_job(spec: JobSpec, emit: Emit, log_folder: Path | None = None) -> int:
     """
     from napari_teramind.jobs.verbs import execute
 
-    job = JobContext(emit)
+    job = JobContext(emit, warmth=warmth)
     try:
         with _warnings_as_events(emit), _noting_interrupts(job):
             result = execute(spec, job)

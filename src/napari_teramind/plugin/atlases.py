@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_teramind.atlas import PlacedAtlas, StructureTable
 from napari_teramind.atlas.places import StructurePlaces
-from napari_teramind.attention.regions import structure_table
+from napari_teramind.brain.bins import structure_table
 from napari_teramind.errors import UserError
 from napari_teramind.plugin.layers import (
     AXES,

@@ -17,6 +17,8 @@ from napari_teramind.simulate.region import PatchBox
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
+    from napari_teramind.model import ModelConfig
+    from napari_teramind.simulate.edits import Edits
 
 _AT_ONCE = 8
 """Patch rows of genes read from the store at a time: reading re-reads whole chunks."""
@@ -50,19 +52,31 @@ def gene_panel(brain: BrainStore, model: TeraMind) -> tuple[str, ...]:
     return tuple(brain.gene_names)
 
 
+def gene_slices(config: ModelConfig, first: int) -> tuple[int, int]:
+    """Slices of genes that condition the slice group at ``first``; may reach beyond the stack."""
+    return first - config.gene_margin, first - config.gene_margin + config.gene_slices
+
+
 def gene_reader(
-    brain: BrainStore, model: TeraMind, panel: tuple[str, ...], first: int
+    brain: BrainStore,
+    model: TeraMind,
+    panel: tuple[str, ...],
+    first: int,
+    edits: Edits | None = None,
 ) -> Callable[[PatchBox], Tensor]:
-    """Return a reader of the counts that condition the slice group that begins at ``first``."""
+    """Return a reader of the counts, edited, that condition the slice group at ``first``."""
     c = model.config
     b = c.bins
-    slices = (first - c.gene_margin, first - c.gene_margin + c.gene_slices)
+    slices = gene_slices(c, first)
 
     @lru_cache(maxsize=2)
     def rows(block: int, left: int, right: int) -> Tensor:
         y0 = block * _AT_ONCE * b - b // 2
         bins = (y0, y0 + _AT_ONCE * b, left * b - b // 2, right * b - b // 2)
-        return torch.from_numpy(brain.read_genes(bins, slices, panel))
+        counts = brain.read_genes(bins, slices, panel)
+        if edits is not None:
+            edits.apply(counts, bins, slices)
+        return torch.from_numpy(counts)
 
     columns = [0, 0]
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from napari_teramind.errors import UserError
 
 Roi = tuple[int, int, int, int]
@@ -103,3 +105,11 @@ def slice_groups(slices: tuple[int, int], image_slices: int) -> list[int]:
     """First slice of every slice group that a range of slices touches."""
     first = slices[0] // image_slices * image_slices
     return list(range(first, slices[1], image_slices))
+
+
+def grown(mask: np.ndarray) -> np.ndarray:
+    """Return a mask of patches with all their neighbours, diagonal ones too."""
+    wide = np.pad(mask, 1)
+    rows = wide[:-2] | wide[1:-1] | wide[2:]
+    found: np.ndarray = rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
+    return found

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_teramind.brain.bins import structure_table
 from napari_teramind.diffusion.samplers import plan_steps
 from napari_teramind.errors import UserError
+from napari_teramind.simulate.edits import Edit
 from napari_teramind.simulate.region import (
     Halo,
     PatchBox,
@@ -61,6 +63,13 @@ class Request:
     where
         ``"all"``, or ``"tissue"``: nothing is computed and stored where there is none; see
         :mod:`napari_teramind.simulate.tissue`.
+    edits
+        Changes of the gene counts; see :mod:`napari_teramind.simulate.edits`.
+    structures
+        Acronyms: of the region, only what lies in one of these is generated, and what surrounds
+        it as the halo says; see :mod:`napari_teramind.simulate.tissue`.
+    outline
+        Corners (y, x) of a polygon in px: of the region, only what lies in it is generated.
     """
 
     roi: Roi
@@ -71,6 +80,9 @@ class Request:
     halo: Halo = "exact"
     noise: str = "philox"
     where: Literal["all", "tissue"] = "all"
+    edits: tuple[Edit, ...] = ()
+    structures: tuple[str, ...] = ()
+    outline: tuple[tuple[float, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them."""
@@ -81,7 +93,18 @@ class Request:
         """Return the request whose :meth:`to_dict` this is."""
         y0, y1, x0, x1 = values["roi"]
         z0, z1 = values["slices"]
-        return cls(**{**values, "roi": (y0, y1, x0, x1), "slices": (z0, z1)})
+        edits = tuple(Edit.from_dict(edit) for edit in values.get("edits", ()))
+        outline = tuple((float(y), float(x)) for y, x in values.get("outline", ()))
+        return cls(
+            **{
+                **values,
+                "roi": (y0, y1, x0, x1),
+                "slices": (z0, z1),
+                "edits": edits,
+                "structures": tuple(values.get("structures", ())),
+                "outline": outline,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -164,6 +187,12 @@ def lay_out(
             f"The checkpoint generates {config.stains} stains but the brain has "
             f"{len(brain.stain_names)} ({', '.join(brain.stain_names)}); choose another checkpoint."
         )
+    if 0 < len(request.outline) < 3:
+        raise UserError("An outline has at least three corners (y, x).")
+    if request.structures:
+        table = structure_table(brain)
+        for acronym in request.structures:
+            table.within(acronym)
     plan_steps(request.sampler, request.steps)
     if request.noise not in ("philox", "published"):
         raise UserError(f"The noise '{request.noise}' is not known; use philox or published.")

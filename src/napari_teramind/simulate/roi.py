@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,10 +14,12 @@ from torch import Tensor
 from napari_teramind.diffusion.samplers import plan_steps
 from napari_teramind.model.network import TeraMind
 from napari_teramind.simulate.batches import Batches
-from napari_teramind.simulate.readers import gene_panel, gene_reader, noise_reader
-from napari_teramind.simulate.region import Halo, PatchBox, Roi
+from napari_teramind.simulate.edits import Edit, Edits, difference
+from napari_teramind.simulate.readers import gene_panel, gene_reader, gene_slices, noise_reader
+from napari_teramind.simulate.region import Halo, PatchBox, Roi, step_windows
 from napari_teramind.simulate.request import Layout, Request, lay_out
 from napari_teramind.simulate.tissue import ActivePatches
+from napari_teramind.simulate.trace import Again, Trace, Traces
 from napari_teramind.simulate.wavefront import Wavefront
 
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ def simulate(
     halo: Halo = "exact",
     noise: str = "philox",
     where: Literal["all", "tissue"] = "all",
+    edits: Sequence[Edit] = (),
     report: Report | None = None,
     preview: Preview | None = None,
 ) -> np.ndarray:
@@ -54,7 +59,7 @@ def simulate(
         (y0, y1, x0, x1) px of the full-resolution grid, half open, anywhere inside the brain.
     slices
         (z0, z1), half open; widened to whole slice groups for the computation.
-    seed, steps, sampler, halo, noise, where
+    seed, steps, sampler, halo, noise, where, edits
         See :class:`~napari_teramind.simulate.request.Request`.
     report, preview
         Callbacks for progress (in patch evaluations) and for predicted images after every step.
@@ -69,7 +74,7 @@ def simulate(
     UserError
         If the region leaves the brain, a gene is missing, or an option is not known.
     """
-    request = Request(roi, slices, seed, steps, sampler, halo, noise, where)
+    request = Request(roi, slices, seed, steps, sampler, halo, noise, where, tuple(edits))
     layout = lay_out(brain, model.config, request, model.device.type)
     run = GroupRun(brain, model, layout, report=report, preview=preview)
     z0, z1 = slices
@@ -95,6 +100,9 @@ class GroupRun:
         Evaluations of the whole run, for the progress; default: of the layout.
     active
         The patches that are computed; default: found out here.
+    traces
+        Where runs that are stepped as a whole leave what they passed through, and find it again
+        when only the edits differ.
     """
 
     def __init__(
@@ -107,9 +115,11 @@ class GroupRun:
         preview: Preview | None = None,
         total: int | None = None,
         active: ActivePatches | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.brain, self.model, self.layout = brain, model, layout
         self.panel = gene_panel(brain, model)
+        self.edits = Edits(brain, layout.request.edits, self.panel)
         self.active = active or ActivePatches(brain, layout)
         self.batches = batches or Batches(layout.settings.batch)
         self.steps = plan_steps(layout.request.sampler, layout.request.steps)
@@ -120,6 +130,16 @@ class GroupRun:
         z0, z1 = layout.request.slices
         shape = (model.config.stains, z1 - z0, y1 - y0, x1 - x0)
         self._shown = np.full(shape, -1, np.float32) if preview is not None else None
+        self._traces = traces
+        if traces is not None:
+            traces.begin(self._identity())
+
+    def _identity(self) -> Hashable:
+        """What the run is of, but for its edits."""
+        counts = Path(self.brain.path, "genes", "zarr.json")
+        written = counts.stat().st_mtime_ns if counts.exists() else 0
+        model = (self.model.sha256 or id(self.model), self.model.dtype, self.model.device)
+        return (self.brain.path, written, model, replace(self.layout.request, edits=()))
 
     def rows(self, first: int, target: PatchBox) -> Iterator[tuple[int, Tensor]]:
         """Yield (patch row, finished rows in [-1, 1]) of a part of the region, for one group."""
@@ -135,22 +155,50 @@ class GroupRun:
             self._show(step, x0, target.top, target.left, first)
 
         request = self.layout.request
+        edits = self.edits or None
+        trace = self._new_trace(first, target)
         run = Wavefront(
             self.model,
             target,
             self.layout.area,
             self.steps,
-            gene_reader(self.brain, self.model, self.panel, first),
+            gene_reader(self.brain, self.model, self.panel, first, edits),
             noise_reader(self.brain, self.model, request.noise, request.seed, first),
             self.layout.settings,
             self.active[first],
             self.batches,
             on_step=show if self._preview is not None else None,
             on_progress=progress,
+            trace=trace,
+            again=self._again(first, target) if trace is not None else None,
         )
+        self._total += run.evaluations - self.active.evaluations_of(first, target)
         for row, rows in run.bands():
             self._show(request.steps - 1, rows, row, target.left, first)
             yield row, rows
+        if self._traces is not None and trace is not None:
+            self._traces.keep((first, target), request.edits, trace)
+
+    def _new_trace(self, first: int, target: PatchBox) -> Trace | None:
+        """Return where to keep what a run passes through; None where that is not done."""
+        layout, c = self.layout, self.model.config
+        windows = step_windows(target, layout.area, layout.request.steps)
+        band = layout.settings.band
+        if self._traces is None or (band is not None and band < windows[0].rows):
+            return None
+        around = windows[0].grown(1, layout.area)
+        state = 4 * c.stains * c.image_slices * around.area * c.patch**2
+        fits = self._traces.has_room((first, target), 2 * (layout.request.steps + 1) * state)
+        return Trace() if fits else None
+
+    def _again(self, first: int, target: PatchBox) -> Again | None:
+        found = None if self._traces is None else self._traces.find((first, target))
+        if found is None:
+            return None
+        edits, before = found
+        changed = Edits(self.brain, difference(edits, self.layout.request.edits), self.panel)
+        slices = gene_slices(self.model.config, first)
+        return Again(before, changed.reach(self.layout.area, self.layout.patch, slices))
 
     def _words(self, first: int) -> str:
         inside = self.layout.wanted(first)

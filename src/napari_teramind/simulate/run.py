@@ -24,6 +24,7 @@ from napari_teramind.simulate.region import PatchBox
 from napari_teramind.simulate.request import LANE, Layout, Request, lanes, lay_out
 from napari_teramind.simulate.roi import GroupRun, Preview, Report, to_uint8
 from napari_teramind.simulate.tissue import ActivePatches
+from napari_teramind.simulate.trace import Traces
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
@@ -211,6 +212,7 @@ def complete(
     preview: Preview | None = None,
     warn: Warn | None = None,
     active: ActivePatches | None = None,
+    traces: Traces | None = None,
 ) -> str:
     """Generate what a result lacks, in this process, and make it complete."""
     active = active or ActivePatches(brain, layout)
@@ -228,7 +230,7 @@ def complete(
         active.evaluations_of(unit.first, unit_target(writer, unit, layout.patch)) for unit in units
     )
     batches = Batches(layout.settings.batch, halved)
-    run = GroupRun(brain, model, layout, batches, report, preview, total, active)
+    run = GroupRun(brain, model, layout, batches, report, preview, total, active, traces)
     for unit in units:
         for shard, block in generate_unit(run, writer, unit):
             writer.write(shard, block)

@@ -5,6 +5,9 @@ The rule: a patch is computed if its square, grown by `MARGIN` patches on every 
 everything beyond the brain has; so a run differs from one that computes everything only by what
 the network sees at the border of the margin, half a patch to a step. A brain without a mask is
 computed everywhere.
+
+Where structures or an outline are asked for, the patches that hold some of them are computed, and
+of those around them as many as the halo says: with the exact halo, all that count.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_teramind.simulate.region import PatchBox
+from napari_teramind.brain.bins import bin_labels, structure_table
+from napari_teramind.brain.layout import BIN
+from napari_teramind.simulate.region import PatchBox, grown
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
@@ -75,6 +80,51 @@ def tissue_patches(
     return found
 
 
+def wanted_patches(brain: BrainStore, layout: Layout, slices: tuple[int, int]) -> np.ndarray | None:
+    """Tell which patches are computed for the sake of structures or an outline.
+
+    Parameters
+    ----------
+    brain
+        The store.
+    layout
+        Of the run.
+    slices
+        The group's slices; may reach beyond the stack.
+
+    Returns
+    -------
+    ndarray or None
+        (rows, columns) bool over the area; None if neither was asked for.
+    """
+    request, area, target = layout.request, layout.area, layout.target
+    if not request.structures and not request.outline:
+        return None
+    b = layout.patch // BIN
+    box = (target.top * b, target.bottom * b, target.left * b, target.right * b)
+    inside = np.ones((box[1] - box[0], box[3] - box[2]), bool)
+    if request.structures:
+        table = structure_table(brain)
+        ids = sorted(set().union(*(table.within(acronym) for acronym in request.structures)))
+        labels = bin_labels(brain)
+        inside &= np.isin(labels(box, range(slices[0], min(slices[1], brain.shape[0]))), ids).any(
+            axis=0
+        )
+    if request.outline:
+        from skimage.measure import grid_points_in_poly
+
+        corners = (np.asarray(request.outline) - BIN / 2) / BIN - (box[0], box[2])
+        inside &= grid_points_in_poly(inside.shape, corners)
+    patches = inside.reshape(target.rows, b, target.columns, b).any(axis=(1, 3))
+    found = np.zeros((area.rows, area.columns), bool)
+    top, left = target.top - area.top, target.left - area.left
+    found[top : top + target.rows, left : left + target.columns] = patches
+    around = request.steps - 1 if request.halo == "exact" else int(request.halo)
+    for _ in range(around):
+        found = grown(found)
+    return found
+
+
 class ActivePatches:
     """Which patches of a layout are computed, group by group; every mask is read once.
 
@@ -93,11 +143,18 @@ class ActivePatches:
     def __getitem__(self, first: int) -> np.ndarray | None:
         """Return (rows, columns) bool over the area for the group at a slice; None: all are."""
         layout = self._layout
-        if layout.request.where == "all":
+        request = layout.request
+        if request.where == "all" and not request.structures and not request.outline:
             return None
         if first not in self._masks:
             slices = layout.group_slices(first)
-            self._masks[first] = tissue_patches(self._brain, layout.area, layout.patch, slices)
+            mask = None
+            if request.where == "tissue":
+                mask = tissue_patches(self._brain, layout.area, layout.patch, slices)
+            within = wanted_patches(self._brain, layout, slices)
+            if within is not None:
+                mask = within if mask is None else mask & within
+            self._masks[first] = mask
         return self._masks[first]
 
     def evaluations(self) -> int:

@@ -19,7 +19,8 @@ from napari_teramind.model.collage import cut
 from napari_teramind.model.network import Encoded, TeraMind
 from napari_teramind.simulate.batches import Batches
 from napari_teramind.simulate.pools import PatchPool, Place
-from napari_teramind.simulate.region import OUTSIDE, PatchBox, Settings, step_windows
+from napari_teramind.simulate.region import OUTSIDE, PatchBox, Settings, grown, step_windows
+from napari_teramind.simulate.trace import Again, Trace
 
 GeneReader = Callable[[PatchBox], Tensor]
 """Counts (genes, S, rows p/16, columns p/16) of a box of *shifted* patches: row r of that grid
@@ -57,6 +58,11 @@ class Wavefront:
         band is all rows.
     on_progress
         Called with the number of patches evaluated so far.
+    trace
+        Where to keep what the run passes through, if the band is all rows.
+    again
+        A run with the same arguments but other genes: only what these can reach is computed, and
+        everything else is taken from there. The band must be all rows.
     """
 
     model: TeraMind
@@ -70,6 +76,8 @@ class Wavefront:
     batches: Batches | None = None
     on_step: Callable[[int, Tensor, Tensor], None] | None = None
     on_progress: Callable[[int], None] | None = None
+    trace: Trace | None = None
+    again: Again | None = None
 
     def __post_init__(self) -> None:
         self.p = self.model.config.patch
@@ -83,13 +91,22 @@ class Wavefront:
         self.evaluated = 0
         self.top = self.margin.top
         self.state = self._noise_rows(self.top, self.top)
-        keep_x0 = self.on_step is not None or any(s.needs_previous_x0 for s in self.steps)
+        keep_x0 = (
+            self.on_step is not None
+            or self.trace is not None
+            or self.again is not None
+            or any(s.needs_previous_x0 for s in self.steps)
+        )
+        self.plain = self.settings.band is None or self.settings.band >= self.windows[0].rows
+        if not self.plain and (self.trace is not None or self.again is not None):
+            raise ValueError("a run in bands keeps no trace")
+        self.reach = self._reach()
         self.x0 = self.state.clone() if keep_x0 else None
 
     @property
     def evaluations(self) -> int:
         """Collage patches that the whole run evaluates, over all steps."""
-        return sum(int(self._mask(window).sum()) for window in self.windows)
+        return sum(int(self._computed(s, window).sum()) for s, window in enumerate(self.windows))
 
     @torch.inference_mode()
     def run(self) -> Tensor:
@@ -102,19 +119,21 @@ class Wavefront:
         """Yield (first patch row, state of finished rows of the target), top to bottom."""
         first, last = self.windows[0].top, self.windows[0].bottom
         band = self.settings.band or last - first
-        plain = band >= last - first
         head = first
         while self.done[-1] < self.target.bottom:
             head += band
             # Past the last row the later steps need no more rows below: let them all finish.
             finishing = head >= last
             self._extend(self.margin.bottom if finishing else head + 1)
+            self._note()
             for s, window in enumerate(self.windows):
                 end = window.bottom if finishing else min(window.bottom, head - s)
                 if end > self.done[s]:
                     self._advance(s, self.done[s], end)
                     self.done[s] = end
-                if plain and self.on_step is not None and self.x0 is not None:
+                self._rejoin(s)
+                self._note()
+                if self.plain and self.on_step is not None and self.x0 is not None:
                     self.on_step(s, self._crop(self.state), self._crop(self.x0))
             yield from self._retire()
 
@@ -124,6 +143,42 @@ class Wavefront:
             return np.ones((box.rows, box.columns), bool)
         top, left = box.top - self.area.top, box.left - self.area.left
         return self.active[top : top + box.rows, left : left + box.columns]
+
+    def _reach(self) -> list[np.ndarray] | None:
+        """Patches of the area that an edit can have changed by each step; None: there was none."""
+        if self.again is None:
+            return None
+        found = [self.again.reach]
+        for _ in self.steps[1:]:
+            found.append(grown(found[-1]))
+        return found
+
+    def _computed(self, s: int, box: PatchBox) -> np.ndarray:
+        """Tell which patches of a box inside the area step s computes."""
+        mask = self._mask(box)
+        if self.reach is not None:
+            top, left = box.top - self.area.top, box.left - self.area.left
+            mask = mask & self.reach[s][top : top + box.rows, left : left + box.columns]
+        return mask
+
+    def _rejoin(self, s: int) -> None:
+        """After step s, take what it did not compute from the run that was traced."""
+        if self.again is None or self.x0 is None:
+            return
+        mask = self._computed(s, self.margin)
+        window = self.windows[s]
+        rows, columns = np.ogrid[
+            self.margin.top : self.margin.bottom, self.margin.left : self.margin.right
+        ]
+        mask &= (rows >= window.top) & (rows < window.bottom)
+        mask &= (columns >= window.left) & (columns < window.right)
+        new = torch.from_numpy(mask.repeat(self.p, 0).repeat(self.p, 1)).to(self.state.device)
+        self.state = torch.where(new, self.state, self.again.before.states[s + 1])
+        self.x0 = torch.where(new, self.x0, self.again.before.x0[s + 1])
+
+    def _note(self) -> None:
+        if self.trace is not None and self.x0 is not None:
+            self.trace.add(self.state, self.x0)
 
     def _crop(self, x: Tensor) -> Tensor:
         """Return the target's part of a buffer that holds all its rows."""
@@ -204,7 +259,7 @@ class Wavefront:
         end = (bottom - self.top) * p
         # The next band of this step needs this row's values as they are now.
         self.edges[s] = self.state[:, :, end - p // 2 : end].clone()
-        todo = self._todo(top, bottom, window)
+        todo = self._todo(s, PatchBox(top, bottom, window.left, window.right))
         shifted = _shifted(todo)
         self._read_features(shifted)
         time = self.model.time_embedding(torch.tensor([self.steps[s].t], device=x.device))
@@ -221,11 +276,10 @@ class Wavefront:
                 upcoming += len(ahead)
             self._update(s, strip, batch)
 
-    def _todo(self, top: int, bottom: int, window: PatchBox) -> list[Place]:
-        """Collage patches to compute, column by column."""
-        mask = self._mask(PatchBox(top, bottom, window.left, window.right))
-        columns, rows = np.nonzero(mask.T)
-        return list(zip((top + rows).tolist(), (window.left + columns).tolist(), strict=True))
+    def _todo(self, s: int, box: PatchBox) -> list[Place]:
+        """Collage patches of a box that step s computes, column by column."""
+        columns, rows = np.nonzero(self._computed(s, box).T)
+        return list(zip((box.top + rows).tolist(), (box.left + columns).tolist(), strict=True))
 
     def _read_features(self, shifted: Sequence[Place]) -> None:
         """Compute gene features of the shifted patches that have none yet, row by row."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_teramind.jobs import Failed, Finished, JobProcess, JobSpec
+from napari_teramind.jobs.process import WatchedJob
+from napari_teramind.jobs.warm import run_warm
 
 POLL_MS = 100
 
@@ -26,6 +28,9 @@ class RunningJob(QObject):
         Called with the job's own new folder, for previews and the like; returns what to do.
     parent
         Qt parent.
+    warm
+        Let the process do it that did the last such job, if it is there and free: it need not load
+        the network again, and knows the states of the last generation.
     """
 
     told = Signal(object)
@@ -33,11 +38,18 @@ class RunningJob(QObject):
     ended = Signal(object)
     """``Finished`` or ``Failed``; exactly once."""
 
-    def __init__(self, make_spec: Callable[[Path], JobSpec], parent: QObject | None = None) -> None:
+    def __init__(
+        self,
+        make_spec: Callable[[Path], JobSpec],
+        parent: QObject | None = None,
+        warm: bool = False,
+    ) -> None:
         super().__init__(parent)
         folder = Path(tempfile.mkdtemp(prefix="teramind-"))
         try:
-            self._job = JobProcess(make_spec(folder), folder, dies_with_parent=True)
+            spec = make_spec(folder)
+            job = run_warm(spec, folder) if warm else None
+            self._job: WatchedJob = job or JobProcess(spec, folder, dies_with_parent=True)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,9 @@ from napari_teramind.errors import UserError
 from napari_teramind.jobs.events import Preview
 from napari_teramind.jobs.runner import JobContext
 from napari_teramind.jobs.specs import ResumeSpec, SimulateSpec
+from napari_teramind.jobs.specs.base import Roi, Slices
 from napari_teramind.jobs.verbs.common import Result, pick_device, read_panel
+from napari_teramind.simulate import Request
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +24,9 @@ if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
     from napari_teramind.brain.result import ResultWriter
     from napari_teramind.model import TeraMind
-    from napari_teramind.simulate import Layout, Request
+    from napari_teramind.simulate import Layout
     from napari_teramind.simulate.plan import Plan
+    from napari_teramind.simulate.roi import Report
     from napari_teramind.simulate.tissue import ActivePatches
     from napari_teramind.simulate.workers import NetworkSource
 
@@ -37,35 +42,104 @@ def simulate(spec: SimulateSpec, job: JobContext) -> Result:
     from napari_teramind.brain import open_brain
     from napari_teramind.brain.layout import check_name
     from napari_teramind.brain.runs import settle
+    from napari_teramind.simulate.edits import Edits
     from napari_teramind.simulate.readers import gene_panel
-    from napari_teramind.simulate.run import begun, describe
 
     brain = open_brain(spec.brain)
     if not spec.dry_run:
         settle(brain)
     name = _free_name(brain) if spec.name is None else check_name(spec.name, "simulation")
     source = _source(spec)
-    model = source.load()
-    gene_panel(brain, model)  # a plan for a brain that lacks genes would mislead
+    model = source.load() if job.warmth is None else job.warmth.network(source)
+    panel = gene_panel(brain, model)  # a plan for a brain that lacks genes would mislead
     request = _request(spec, brain)
+    Edits(brain, request.edits, panel)
     plan = _plan(brain, model, request, spec)
     details: dict[str, Any] = {
-        "evaluations": plan.evaluations,
+        "evaluations": plan.evaluations * spec.replicates,
         "memory_bytes": plan.memory_bytes,
-        "disk_bytes": plan.disk_bytes,
-        "seconds": plan.seconds,
+        "disk_bytes": plan.disk_bytes * _results(spec),
+        "seconds": None if plan.seconds is None else plan.seconds * spec.replicates,
     }
-    job.planned(plan.text, name=name, **details)
+    text = plan.text if spec.replicates == 1 else f"{spec.replicates} times {plan.text}"
+    job.planned(text, name=name, **details)
     if spec.dry_run:
-        return {**details, "summary": [f"{plan.text}."]}
-    _check_fits(plan, brain, model.device, spec.workers)
-    provenance = describe(model, plan.layout, spec.model_dump(mode="json"))
-    preview = _preview_writer(spec, job, plan.pixels)
-    with begun(brain, name, plan.layout, provenance, spec.overwrite) as writer:
-        path = _complete(
-            brain, writer, plan.layout, source, model, spec.workers, job, preview, plan.active
-        )
+        return {**details, "summary": [f"{text}."]}
+    _check_fits(plan, brain, model.device, spec.workers, _results(spec))
+    run = _Run(brain, source, model, plan, spec, job)
+    path = run.generate(name, request.seed) if spec.replicates == 1 else run.replicate(name)
     return {"path": path, "name": Path(path).name, "summary": [f"Generated {path}."]}
+
+
+@dataclass
+class _Run:
+    """A checked specification, to be carried out with one seed or several."""
+
+    brain: BrainStore
+    source: NetworkSource
+    model: TeraMind
+    plan: Plan
+    spec: SimulateSpec
+    job: JobContext
+
+    def generate(self, name: str, seed: int, done: int = 0) -> str:
+        """Generate with one seed; ``done`` replicates were generated before."""
+        from napari_teramind.brain.result import ResultWriter
+        from napari_teramind.simulate.run import begun, describe
+
+        spec, plan = self.spec, self.plan
+        layout = replace(plan.layout, request=replace(plan.layout.request, seed=seed))
+        fields = {**spec.model_dump(mode="json"), "seed": seed, "name": name, "replicates": 1}
+        provenance = describe(self.model, layout, fields)
+        preview = _preview_writer(spec, self.job, plan.pixels)
+        before, total = done * plan.evaluations, spec.replicates * plan.evaluations
+
+        def report(words: str, now: int, of: int) -> None:
+            if spec.replicates == 1:
+                self.job.report(words, now, of)
+            else:
+                which = f"{words}, replicate {done + 1} of {spec.replicates}"
+                self.job.report(which, min(before + now, total), total)
+
+        going_on = spec.replicates > 1 and name in self.brain.simulations.unfinished()
+        with (
+            ResultWriter.resume(self.brain, name)
+            if going_on and not spec.overwrite
+            else begun(self.brain, name, layout, provenance, spec.overwrite)
+        ) as writer:
+            if Request.from_dict(writer.provenance["request"]) != layout.request:
+                raise UserError(f"'{name}' was begun with other settings; choose another name.")
+            return _complete(
+                self.brain, writer, layout, self.source, self.model, spec.workers, self.job,
+                preview, plan.active, report,
+            )  # fmt: skip
+
+    def replicate(self, name: str) -> str:
+        """Generate with seeds that follow each other, and keep mean and standard deviation."""
+        from napari_teramind.simulate.replicates import mean_and_deviation
+
+        names = []
+        for k in range(self.spec.replicates):
+            names.append(f"{name}, seed {self.spec.seed + k}")
+            if not self._is_there(names[-1], self.spec.seed + k):
+                self.generate(names[-1], self.spec.seed + k, k)
+        return mean_and_deviation(self.brain, names, name, self.spec.overwrite)
+
+    def _is_there(self, name: str, seed: int) -> bool:
+        """Whether an interrupted run of the same replicates has left this one."""
+        if name not in self.brain.simulations or self.spec.overwrite:
+            return False
+        wanted = replace(self.plan.layout.request, seed=seed)
+        found = self.brain.simulations[name].provenance
+        return bool(
+            found["checkpoint_sha256"] == self.model.sha256
+            and Request.from_dict(found["request"]) == wanted
+        )
+
+
+def _results(spec: SimulateSpec) -> int:
+    """How many results a job leaves: replicates, their mean and their standard deviation."""
+    return 1 if spec.replicates == 1 else spec.replicates + 2
 
 
 def resume(spec: ResumeSpec, job: JobContext) -> Result:
@@ -74,7 +148,7 @@ def resume(spec: ResumeSpec, job: JobContext) -> Result:
     from napari_teramind.brain.result import ResultWriter
     from napari_teramind.brain.runs import settle
     from napari_teramind.jobs.specs import build_spec
-    from napari_teramind.simulate import Request, lay_out
+    from napari_teramind.simulate import lay_out
     from napari_teramind.simulate.run import computation
 
     brain = open_brain(spec.brain)
@@ -127,16 +201,19 @@ def _complete(
     job: JobContext,
     preview: ShowStep | None = None,
     active: ActivePatches | None = None,
+    report: Report | None = None,
 ) -> str:
     """Generate what a result lacks, here or by several processes; return its path."""
     from napari_teramind.simulate.run import complete
     from napari_teramind.simulate.workers import complete_with_workers
 
+    report = report or job.report
     if workers > 1:
         return complete_with_workers(
-            brain, writer, layout, source, workers, job.report, job.warn, active
+            brain, writer, layout, source, workers, report, job.warn, active
         )
-    return complete(brain, model, writer, layout, job.report, preview, job.warn, active)
+    traces = None if job.warmth is None else job.warmth.traces
+    return complete(brain, model, writer, layout, report, preview, job.warn, active, traces)
 
 
 def _unfinished_name(brain: BrainStore, wanted: str | None) -> str:
@@ -173,25 +250,46 @@ def _source(
 
 
 def _request(spec: SimulateSpec, brain: BrainStore) -> Request:
-    from napari_teramind.simulate import Request
+    from napari_teramind.simulate.edits import parse_edit
 
-    depth, height, width = brain.shape
+    roi, slices = _region(spec, brain)
     return Request(
-        roi=spec.roi or (0, height, 0, width),
-        slices=spec.slices or (0, depth),
+        roi=roi,
+        slices=slices,
         seed=spec.seed,
         steps=spec.steps,
         sampler=spec.sampler,
         halo=spec.halo,
         noise=spec.noise,
         where=spec.where,
+        edits=tuple(parse_edit(edit) for edit in spec.edits),
+        structures=spec.structures,
+        outline=spec.outline,
     )
+
+
+def _region(spec: SimulateSpec, brain: BrainStore) -> tuple[Roi, Slices]:
+    """Return the region that was asked for: by default, that of the structures or the outline."""
+    from napari_teramind.brain.bins import structure_box
+
+    depth, height, width = brain.shape
+    roi, slices = spec.roi, spec.slices
+    if spec.structures and (roi is None or slices is None):
+        box, levels = structure_box(brain, spec.structures, slices)
+        roi, slices = roi or box, slices or levels
+    if spec.outline and roi is None:
+        y, x = zip(*spec.outline, strict=True)
+        roi = (
+            max(0, int(min(y))),
+            min(height, ceil(max(y))),
+            max(0, int(min(x))),
+            min(width, ceil(max(x))),
+        )
+    return roi or (0, height, 0, width), slices or (0, depth)
 
 
 def _plan(brain: BrainStore, model: TeraMind, request: Request, spec: SimulateSpec) -> Plan:
     """Plan a run; the time is measured if that is asked for, or takes little beside the run."""
-    from dataclasses import replace
-
     from napari_teramind.simulate.calibrate import WORTH, seconds_per_evaluation
     from napari_teramind.simulate.plan import plan_run
 
@@ -202,13 +300,13 @@ def _plan(brain: BrainStore, model: TeraMind, request: Request, spec: SimulateSp
     return replace(plan, seconds=pace * plan.evaluations / spec.workers)
 
 
-def _check_fits(plan: Plan, brain: BrainStore, device: Any, workers: int) -> None:
+def _check_fits(plan: Plan, brain: BrainStore, device: Any, workers: int, results: int) -> None:
     """Refuse what would not fit, rather than fail after hours."""
     from napari_teramind.simulate.calibrate import free_memory
     from napari_teramind.simulate.plan import check_fits
 
     disk = shutil.disk_usage(brain.path).free if Path(brain.path).exists() else 0
-    check_fits(plan, free_memory(device) // workers, disk)
+    check_fits(plan, free_memory(device) // workers, disk // results)
 
 
 def _free_name(brain: BrainStore) -> str:

@@ -1,0 +1,127 @@
+"""Structures of a brain on its gene bins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_teramind.atlas import StructureTable, table_from_frame
+from napari_teramind.brain.layout import BIN, ceil_div
+from napari_teramind.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_teramind.brain.store import BrainStore
+
+BinBox = tuple[int, int, int, int]
+"""(b0, b1, c0, c1): rows and columns of bins, half open."""
+
+BinLabels = Callable[[BinBox, range], "NDArray[np.integer]"]
+"""labels(box, slices) -> structure ids (z, y, x) of bins."""
+
+
+def structure_table(brain: BrainStore) -> StructureTable:
+    """Structures that a brain's labels stand for, with their tree.
+
+    Raises
+    ------
+    UserError
+        If the brain has no structures.
+    """
+    frame = brain.structure_table
+    if frame is None or frame.empty:
+        raise UserError(
+            f"{brain.path} has no atlas structures: import the brain with its structures, or give"
+            " an atlas."
+        )
+    return table_from_frame(frame, f"the structures of {brain.path}")
+
+
+def bin_labels(brain: BrainStore) -> BinLabels:
+    """Return a reader of the structure in which a bin's centre lies.
+
+    Raises
+    ------
+    UserError
+        If the brain has no structures.
+    """
+    structure_table(brain)
+    image = brain.structures
+    assert image is not None
+    array = image.levels[0]
+    scale, origin = image.scale()[-2:], image.translation()[-2:]
+    bin_scale, bin_origin = brain.genes.scale()[-2:], brain.genes.translation()[-2:]
+
+    def places(axis: int, start: int, stop: int) -> NDArray[np.int64]:
+        world = bin_origin[axis] + np.arange(start, stop) * bin_scale[axis]
+        found = np.floor((world - origin[axis]) / scale[axis] + 0.5).astype(np.int64)
+        clipped: NDArray[np.int64] = np.clip(found, 0, array.shape[axis + 1] - 1)
+        return clipped
+
+    def read(box: BinBox, slices: range) -> NDArray[np.integer]:
+        rows, columns = places(0, *box[:2]), places(1, *box[2:])
+        block = np.asarray(
+            array[
+                slices.start : slices.stop,
+                rows[0] : rows[-1] + 1,
+                columns[0] : columns[-1] + 1,
+            ]
+        )
+        picked = block[:, (rows - rows[0])[:, None], (columns - columns[0])[None, :]]
+        return np.asarray(picked)
+
+    return read
+
+
+def structure_box(
+    brain: BrainStore, structures: Sequence[str], slices: tuple[int, int] | None = None
+) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+    """Return the pixels and slices that hold some structures.
+
+    Parameters
+    ----------
+    brain
+        The store.
+    structures
+        Acronyms; their parts belong to them.
+    slices
+        Look in these only (z0, z1); all if not given.
+
+    Returns
+    -------
+    tuple
+        (y0, y1, x0, x1) px and (z0, z1), half open.
+
+    Raises
+    ------
+    UserError
+        If a structure is not known, or none lies there.
+    """
+    table = structure_table(brain)
+    ids = sorted(set().union(*(table.within(acronym) for acronym in structures)))
+    labels = bin_labels(brain)
+    depth, height, width = brain.shape
+    rows, columns = ceil_div(height, BIN), ceil_div(width, BIN)
+    seen_rows, seen_columns = np.zeros(rows, bool), np.zeros(columns, bool)
+    levels = []
+    for z in range(*(slices or (0, depth))):
+        found = np.isin(labels((0, rows, 0, columns), range(z, z + 1))[0], ids)
+        seen_rows |= found.any(axis=1)
+        seen_columns |= found.any(axis=0)
+        levels += [z] if found.any() else []
+    if not levels:
+        raise UserError(
+            f"No bin of the slices lies in {' or '.join(structures)}; choose another structure or "
+            "other slices."
+        )
+    y, x = np.flatnonzero(seen_rows), np.flatnonzero(seen_columns)
+    roi = (
+        int(y[0]) * BIN,
+        min(height, int(y[-1] + 1) * BIN),
+        int(x[0]) * BIN,
+        min(width, int(x[-1] + 1) * BIN),
+    )
+    return roi, (levels[0], levels[-1] + 1)
