@@ -156,7 +156,7 @@ def open_simulate(viewer: napari.Viewer, stage: Stage) -> SimulateWidget:
 
 def draw_rectangle(viewer: napari.Viewer, panel: SimulateWidget, share: float = 0.12) -> None:
     """Draw a square of some share of the slice's width, left of the middle."""
-    panel.where.draw_button.click()
+    panel.where.where.draw_button.click()
     brain = panel.session.brain
     assert brain is not None
     height, width = (side * brain.pixel_size for side in brain.shape[1:])

@@ -12,9 +12,10 @@ from qtpy.QtCore import QSettings
 
 from napari_teramind.brain import open_brain
 from napari_teramind.jobs import process
+from napari_teramind.jobs.warm import close_worker
 from napari_teramind.model import ModelConfig
 from napari_teramind.plugin.layers import stain_layers
-from napari_teramind.widgets import phantom, settings, train_runs
+from napari_teramind.widgets import phantom, running, settings, train_runs
 from napari_teramind.widgets.checkpoints import Checkpoints, Facts
 from napari_teramind.widgets.simulate import SimulateWidget
 from napari_teramind.widgets.train import TrainWidget
@@ -32,11 +33,19 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phantom, "SIZE", "XS")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_worker_stays() -> Iterator[None]:
+    """Let the worker of the last test end."""
+    yield
+    close_worker()
+
+
 @pytest.fixture
 def fake_job(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let every job be a small program that behaves as asked for; see `fake_job.py`."""
 
     def become(behaviour: str) -> None:
+        monkeypatch.setattr(running, "run_warm", lambda spec, folder: None)
         monkeypatch.setattr(
             process,
             "job_command",
@@ -72,7 +81,7 @@ def draw() -> Callable[[SimulateWidget, tuple[int, int, int, int]], None]:
     """Draw a rectangle in a panel's viewer as the user does, but for the mouse."""
 
     def drawn(panel: SimulateWidget, roi: tuple[int, int, int, int]) -> None:
-        panel.where.draw_button.click()
+        panel.where.where.draw_button.click()
         layer = panel.session.viewer.layers["ROI"]
         y0, y1, x0, x1 = ((v - 0.5) * 0.108 for v in roi)
         layer.add([[y0, x0], [y0, x1], [y1, x1], [y1, x0]], shape_type="rectangle")

@@ -32,7 +32,7 @@ from napari_teramind.model import ModelConfig
 from napari_teramind.plugin.layers import gene_layer
 from napari_teramind.widgets.brain import BrainWidget
 from napari_teramind.widgets.checkpoints import Checkpoints, Facts
-from napari_teramind.widgets.keys import CANCEL, GENERATE, SHOW_REAL
+from napari_teramind.widgets.keys import CANCEL, DRAW, GENERATE, SHOW_REAL, UNEDITED
 from napari_teramind.widgets.opening import add_brain
 from napari_teramind.widgets.parts import PANEL_WIDTH, PathChoice, Scrolling, micrometers
 from napari_teramind.widgets.plan import plan_words
@@ -202,7 +202,8 @@ def test_a_brain_that_goes_under_the_viewer_is_told(panel, brain_copy, qtbot):
 
 def test_our_keys_are_not_napari_s():
     theirs = {str(key) for keys in default_shortcuts.values() for key in keys}
-    assert theirs.isdisjoint(key.replace("-", "+") for key in (GENERATE, CANCEL, SHOW_REAL))
+    ours = (GENERATE, CANCEL, DRAW, SHOW_REAL, UNEDITED)
+    assert theirs.isdisjoint(key.replace("-", "+") for key in ours)
     assert "Space" in theirs
 
 
@@ -306,19 +307,30 @@ def test_genes_are_found_and_shown(brain_panel, qtbot, tiny_brain, tiny_arrays):
 
 
 def test_the_plan_is_told_in_words(tiny_brain):
-    how = {"steps": 15, "halo": 0}
+    how = {"steps": 15, "halo": 0, "replicates": 1}
     line = [tiny_brain, (0, 128, 0, 384), (0, 2)]
     assert plan_words(*line, None, how, 1.0) == "128 x 384 px x 2 slices"
     unknown = plan_words(*line, FACTS, how, None)
     assert re.fullmatch(
-        r"128 x 384 px x 2 slices, [\d.]+ MB of memory; .* known after the first time", unknown
+        r"128 x 384 px x 2 slices, [\d.]+ MB of memory, 262 kB on disk; .* known after the first "
+        r"time",
+        unknown,
     )
     # 2 x 6 patches, 15 steps.
     assert plan_words(*line, FACTS, how, 0.1).endswith(", about 20 s")
+    many = plan_words(*line, FACTS, {**how, "replicates": 3}, 0.1)
+    assert re.search("3 samples, .*, 1.31 MB on disk, about 55 s$", many)
 
 
 def test_a_plan_that_cannot_be_is_left_to_the_panel(tiny_brain):
-    line = [tiny_brain, (0, 128, 0, 384), (0, 2), FACTS, {"steps": 499, "halo": 0}, 1.0]
+    line = [
+        tiny_brain,
+        (0, 128, 0, 384),
+        (0, 2),
+        FACTS,
+        {"steps": 499, "halo": 0, "replicates": 1},
+        1.0,
+    ]
     assert plan_words(*line) == "128 x 384 px x 2 slices"
 
 

@@ -45,15 +45,18 @@ def test_the_current_view_is_what_the_canvas_shows(panel, qtbot):
         return panel.plan_label.text().startswith(f"{y1 - y0:,} x {x1 - x0:,} px")
 
     qtbot.waitUntil(told, timeout=3000)
-    assert "um x" in panel.where.size_label.text()
-    assert "y {} to {}, x {} to {} px".format(*region.roi()) in panel.where.size_label.toolTip()
+    assert "um x" in panel.where.where.size_label.text()
+    assert (
+        "y {} to {}, x {} to {} px".format(*region.roi()) in panel.where.where.size_label.toolTip()
+    )
     viewer.scene.camera.center = (0, 5000, 5000)
     assert region.roi() is None
     viewer.reset_view()
     viewer.dims.ndisplay = 3
     assert region.roi() is None
     qtbot.waitUntil(
-        lambda: panel.where.size_label.text() == "Turn to 2D to use the current view", timeout=3000
+        lambda: panel.where.where.size_label.text() == "Turn to 2D to use the current view",
+        timeout=3000,
     )
     assert not panel.button.isEnabled()
     assert "Choose where to generate" in panel.problem()
@@ -87,10 +90,10 @@ def drag(viewer, qtbot, start: tuple[int, int], stop: tuple[int, int]) -> None:
 
 def test_a_rectangle_drawn_with_the_mouse_is_the_roi(panel, qtbot):
     viewer, region = panel.session.viewer, panel.session.region
-    panel.where.rectangle_button.click()
-    assert panel.where.size_label.text() == "Press Draw and drag a rectangle over the brain"
+    panel.where.where.rectangle_button.click()
+    assert panel.where.where.size_label.text() == "Press Draw and drag over the brain"
     assert region.roi() is None
-    panel.where.draw_button.click()
+    panel.where.where.draw_button.click()
     layer = viewer.layers["ROI"]
     assert layer.mode == "add_rectangle"
     for corners in [((50, 60), (150, 260)), ((30, 40), (100, 120))]:
@@ -100,19 +103,19 @@ def test_a_rectangle_drawn_with_the_mouse_is_the_roi(panel, qtbot):
         expected = (y0, y1, x0, x1)
         off = max(abs(a - b) for a, b in zip(region.roi(), expected, strict=True))
         assert off <= 2 * 2 / viewer.scene.camera.zoom / 0.108  # two screen pixels
-        panel.where.draw_button.click()
+        panel.where.where.draw_button.click()
     assert [len(viewer.layers), len(layer.data)] == [3, 1]
     # A line of two pixels at every zoom.
     viewer.scene.camera.zoom *= 4
     assert layer.edge_width[0] * viewer.scene.camera.zoom == pytest.approx(2)
     viewer.layers.remove(layer)
     assert region.roi() is None
-    panel.where.draw_button.click()
+    panel.where.where.draw_button.click()
     assert "ROI" in viewer.layers
 
 
 def test_slices_follow_the_view_until_they_are_chosen(panel, qtbot):
-    viewer, region, where = panel.session.viewer, panel.session.region, panel.where
+    viewer, region, where = panel.session.viewer, panel.session.region, panel.where.where
     viewer.dims.set_point(0, 200)
     assert region.slices == (2, 3)
     qtbot.waitUntil(lambda: where.first.value() == 2, timeout=3000)

@@ -247,7 +247,7 @@ def test_a_tiny_network_generates_a_region_of_a_tiny_brain(
     assert panel.what.genes_choice.isVisible()
     draw(panel, (40, 100, 50, 120))
     panel.how.steps.setValue(2)
-    panel.how.halo.setCurrentIndex(2)
+    panel.how.halo.setCurrentIndex(0)
     panel.button.click()
     qtbot.waitUntil(lambda: len(generated(viewer)) == 2, timeout=60_000)
     qtbot.waitUntil(lambda: finished(panel), timeout=60_000)

@@ -68,6 +68,11 @@ def brain_layers(brain: BrainStore) -> list[LayerTuple]:
     return layers
 
 
+DEVIATION = "standard deviation"
+DEVIATION_WINDOW = (0.0, 64.0)
+"""Grey levels: the least and the most that are told apart."""
+
+
 def stain_layers(brain: BrainStore) -> list[LayerTuple]:
     """Return one additive image layer per stain."""
     return [
@@ -104,25 +109,54 @@ def simulation_layers(
     The lowest covers the real stains under it, so that both are never seen added together.
     """
     image = brain.simulations[name] if image is None else image
-    seed = image.provenance.get("seed", image.provenance.get("spec", {}).get("seed"))
+    made = image.provenance
+    seed = made.get("seed", made.get("spec", {}).get("seed"))
+    edited = bool(made.get("request", {}).get("edits"))
+    statistic = made.get("statistic", "")
     real = {channel.name: channel for channel in brain.stains.channels}
     layers = []
     for i, channel in enumerate(image.channels):
         look = real.get(channel.name, channel)
-        title = generated_name(channel.name, seed, name)
+        title = generated_name(channel.name, seed, name, edited, statistic, len(made.get("of", ())))
         data, meta, kind = _image(
             brain, image, i, title, f"#{look.color}", look.window, "simulation"
         )
-        meta["metadata"][TAG] |= {"stain": channel.name, "simulation": name}
+        if statistic == DEVIATION:
+            meta |= {"colormap": "inferno", "contrast_limits": DEVIATION_WINDOW, "visible": False}
+        meta["metadata"][TAG] |= {"stain": channel.name, "simulation": name, "edited": edited}
         if i == 0:
             meta["blending"] = "translucent_no_depth"
         layers.append((data, meta, kind))
     return layers
 
 
-def generated_name(stain: str, seed: int | None, name: str = "") -> str:
-    """Name of a generated stain's layer, as ``DAPI (generated, seed 0)``."""
-    return f"{stain} (generated, {name if seed is None else f'seed {seed}'})"
+def generated_name(
+    stain: str,
+    seed: int | None,
+    name: str = "",
+    edited: bool = False,
+    statistic: str = "",
+    samples: int = 0,
+) -> str:
+    """Name of a generated stain's layer, as ``DAPI (generated, seed 0)``.
+
+    Parameters
+    ----------
+    stain
+        Of which stain.
+    seed
+        Its seed, if that is known; else ``name`` says what it is.
+    name
+        Of the result.
+    edited
+        Whether genes were edited.
+    statistic, samples
+        What the layer tells of how many replicates.
+    """
+    how = "edited" if edited else "generated"
+    if statistic:
+        return f"{stain} ({how}, {statistic} of {samples})"
+    return f"{stain} ({how}, {name if seed is None else f'seed {seed}'})"
 
 
 def structure_layer(brain: BrainStore) -> LayerTuple:

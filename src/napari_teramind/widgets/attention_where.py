@@ -4,33 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QModelIndex, QStringListModel, Signal
-from qtpy.QtWidgets import QComboBox, QCompleter, QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtCore import QStringListModel, Signal
+from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_teramind.atlas import StructureTable
 from napari_teramind.errors import UserError
+from napari_teramind.widgets.acronyms import AcronymCompleter, typed_acronyms
 from napari_teramind.widgets.completing import complete
 from napari_teramind.widgets.parts import form, sentence
 from napari_teramind.widgets.session import Session
 from napari_teramind.widgets.where import Where
 
 BRAIN, STRUCTURES, ROI = "brain", "structures", "roi"
-
-
-class AcronymCompleter(QCompleter):
-    """Completes the last of several acronyms with commas between them."""
-
-    def splitPath(self, path: str | None) -> list[str]:
-        """Look for what comes after the last comma."""
-        return [(path or "").rpartition(",")[2].strip()]
-
-    def pathFromIndex(self, index: QModelIndex) -> str:
-        """Keep what comes before it, and the acronym without the name."""
-        widget = self.widget()
-        typed = widget.text() if isinstance(widget, QLineEdit) else ""
-        before, comma, _ = typed.rpartition(",")
-        acronym = super().pathFromIndex(index).partition(" - ")[0]
-        return f"{before}{comma}{' ' if comma else ''}{acronym}"
 
 
 class AttentionWhere(QWidget):
@@ -74,8 +59,7 @@ class AttentionWhere(QWidget):
 
     def structures(self) -> list[str]:
         """Return the acronyms that were typed."""
-        typed = self.acronyms.text().replace(";", ",").split(",")
-        return list(dict.fromkeys(part.strip() for part in typed if part.strip()))
+        return typed_acronyms(self.acronyms.text())
 
     def values(self) -> dict[str, Any]:
         """Fields of an `AttentionSpec`."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +24,18 @@ from napari_teramind.jobs import (
     build_spec,
 )
 from napari_teramind.jobs.events import CANCELLED
-from napari_teramind.plugin.layers import generated_name
+from napari_teramind.plugin.layers import DEVIATION
 from napari_teramind.widgets.results import ResultLayers
 from napari_teramind.widgets.running import RunningJob
 
 if TYPE_CHECKING:
     from napari import Viewer
+
+
+INTERACTIVE_PIXELS = 16_000_000
+"""Pixels, over all stains and slices, up to which a region is generated in the warm worker."""
+LONGEST_NAME = 90
+"""Letters, so that there is room for "standard deviation" and the like."""
 
 
 class Generation(QObject):
@@ -56,19 +64,30 @@ class Generation(QObject):
 
     def __init__(self, viewer: Viewer, brain: BrainStore, values: dict[str, Any]) -> None:
         super().__init__()
-        self._brain = brain
+        self.brain = brain
         self.seed: int = values["seed"]
         self.checkpoint: str = str(values["checkpoint"])
-        self.name = free_name(brain, values["seed"], values["roi"], values["slices"])
+        self.values = values
+        self.interactive = is_interactive(values, len(brain.stain_names))
+        self.layer_names: list[str] = []
+        more = (*values.get("structures", ()), *("edited" for _ in values.get("edits", ())[:1]))
+        self.name = free_name(brain, values["seed"], values["roi"], values["slices"], more)
         self.words, self.done, self.total = "Starting", 0, 0
         self._evaluations: int | None = None
         self.began = time.monotonic()
         self._computing_since: float | None = None
         self._cancelling = self._loading = False
         self._waiting: str | None = None
-        self._layers = ResultLayers(viewer, brain, values["roi"], values["slices"], self.seed)
+        self._layers = ResultLayers(
+            viewer, brain, values["roi"], values["slices"], self.seed, bool(values.get("edits"))
+        )
         fields = {"verb": "simulate", "brain": brain.path, "name": self.name, **values}
-        self._job = RunningJob(lambda folder: self._spec(fields, folder), self)
+        self._job = RunningJob(
+            lambda folder: self._spec(fields, folder),
+            self,
+            warm=self.interactive,
+            outlives=not self.interactive,
+        )
         self._job.told.connect(self._on_event)
         self._job.ended.connect(self._on_ended)
 
@@ -85,10 +104,6 @@ class Generation(QObject):
         """Process id of the job."""
         return self._job.pid
 
-    def layer_names(self) -> str:
-        """Names of the layers that come out, for people."""
-        return ", ".join(generated_name(stain, self.seed) for stain in self._brain.stain_names)
-
     def seconds_per_evaluation(self) -> float | None:
         """How long one patch evaluation has taken, without what came before the first."""
         if not self._evaluations or self._computing_since is None:
@@ -102,7 +117,7 @@ class Generation(QObject):
         self._say("Cancelling")
 
     def abandon(self) -> None:
-        """End the job and tell nobody, as when the window goes."""
+        """Tell nobody any more, as when the window goes; a job of a large region goes on."""
         self._cancelling = True
         self._job.abandon()
 
@@ -148,7 +163,11 @@ class Generation(QObject):
         self._cancelling = True
         try:
             if isinstance(event, Finished):
-                self._layers.show_result(event.result["name"])
+                self.name = event.result["name"]
+                base, comma, what = self.name.rpartition(", ")
+                many = comma and what == "mean"
+                also = f"{base}, {DEVIATION}" if many else None
+                self.layer_names = self._layers.show_result(self.name, also)
             else:
                 self._layers.remove_preview()
         finally:  # a result that cannot be shown must not leave the panel waiting for it
@@ -160,13 +179,25 @@ def was_cancelled(event: Finished | Failed) -> bool:
     return isinstance(event, Failed) and event.exit_code == CANCELLED
 
 
+def is_interactive(values: dict[str, Any], stains: int) -> bool:
+    """Whether a region is small enough for somebody to wait for it."""
+    (y0, y1, x0, x1), (z0, z1) = values["roi"], values["slices"]
+    return stains * (y1 - y0) * (x1 - x0) * (z1 - z0) <= INTERACTIVE_PIXELS
+
+
 def free_name(
-    brain: BrainStore, seed: int, roi: tuple[int, int, int, int], slices: tuple[int, int]
+    brain: BrainStore,
+    seed: int,
+    roi: tuple[int, int, int, int],
+    slices: tuple[int, int],
+    more: Sequence[str] = (),
 ) -> str:
     """Return a name for a result that says what it is and that the brain does not have yet."""
     base = (
         f"seed {seed}, slices {slices[0]}-{slices[1] - 1}, y {roi[0]}-{roi[1]}, x {roi[2]}-{roi[3]}"
     )
+    base = ", ".join([base, *(re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") for word in more)])
+    base = base[:LONGEST_NAME].rstrip(" .,-")
     taken = {*brain.simulations, *brain.simulations.unfinished()}
     if base not in taken:
         return base

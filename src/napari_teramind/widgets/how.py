@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import secrets
+import shutil
+import subprocess
+import sys
+from functools import cache
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -10,12 +16,20 @@ from qtpy.QtWidgets import QComboBox, QLabel, QSpinBox, QToolButton, QWidget
 
 from napari_teramind.widgets.parts import form, sentence
 
-STEPS = 15
+PUBLISHED_STEPS = 15
+STEPS = 8
+"""What the panel begins with: see docs/packaged.md for quality against steps."""
+QUICK_PATCHES = 1
+"""Surround of the quick kind: see docs/halo.md for how far it is from exact."""
 HALOS: tuple[tuple[str, Any, str], ...] = (
+    (
+        "Quick",
+        QUICK_PATCHES,
+        "Quick: one patch around the region; its margin differs a little from the whole brain's.",
+    ),
     ("Exact", "exact", "Exact: equals the same region of the whole brain generated at once."),
-    ("Near (4 patches)", 4, "Near: less work; the margins differ from the whole brain a little."),
-    ("None", 0, "None: least work; the region is generated as if the brain ended around it."),
 )
+SAMPLERS = (("DDIM, as published", "ddim"), ("DPM-Solver++", "dpm++2m"))
 
 
 class How(QWidget):
@@ -36,6 +50,20 @@ class How(QWidget):
         self.steps.setValue(STEPS)
         self.steps.setToolTip("Diffusion steps: time grows with them")
         self.steps_hint = sentence()
+        self.sampler = QComboBox()
+        for name, value in SAMPLERS:
+            self.sampler.addItem(name, value)
+        self.sampler.setToolTip("How a step is taken")
+        self.replicates = QSpinBox()
+        self.replicates.setRange(1, 100)
+        self.replicates.setToolTip(
+            "Samples with seeds that follow each other; of several, you see their mean, and where "
+            "they differ"
+        )
+        self.device = QComboBox()
+        self.device.setToolTip("What computes")
+        for name, value in devices():
+            self.device.addItem(name, value)
         self.halo = QComboBox()
         for name, value, _ in HALOS:
             self.halo.addItem(name, value)
@@ -46,6 +74,9 @@ class How(QWidget):
         self.seed.valueChanged.connect(self.changed)
         self.steps.valueChanged.connect(self._refresh)
         self.halo.currentIndexChanged.connect(self._refresh)
+        self.sampler.currentIndexChanged.connect(self.changed)
+        self.device.currentIndexChanged.connect(self.changed)
+        self.replicates.valueChanged.connect(self.changed)
         self._refresh()
 
     def _lay_out(self) -> None:
@@ -60,6 +91,12 @@ class How(QWidget):
         layout.addWidget(QLabel("Surround"), 3, 0)
         layout.addWidget(self.halo, 3, 1, 1, 2)
         layout.addWidget(self.halo_hint, 4, 1, 1, 2)
+        layout.addWidget(QLabel("Sampler"), 5, 0)
+        layout.addWidget(self.sampler, 5, 1, 1, 2)
+        layout.addWidget(QLabel("Samples"), 6, 0)
+        layout.addWidget(self.replicates, 6, 1, 1, 2)
+        layout.addWidget(QLabel("Device"), 7, 0)
+        layout.addWidget(self.device, 7, 1, 1, 2)
 
     def _roll(self) -> None:
         self.seed.setValue(secrets.randbelow(2**31))
@@ -70,6 +107,9 @@ class How(QWidget):
             "seed": self.seed.value(),
             "steps": self.steps.value(),
             "halo": self.halo.currentData(),
+            "sampler": self.sampler.currentData(),
+            "replicates": self.replicates.value(),
+            "device": self.device.currentData(),
         }
 
     def _refresh(self, *_: Any) -> None:
@@ -79,9 +119,35 @@ class How(QWidget):
 
 
 def _steps_words(steps: int) -> str:
-    if steps == STEPS:
-        return f"{STEPS} steps: as published."
-    times = steps / STEPS
+    published = PUBLISHED_STEPS
+    if steps == published:
+        return f"{published} steps: as published."
+    times = steps / published
     if times > 1:
-        return f"{times:.2g} times the work of the published {STEPS}."
-    return f"{times:.0%} of the work of the published {STEPS}."
+        return f"{times:.2g} times the work of the published {published}."
+    return f"{times:.0%} of the work of the published {published}."
+
+
+def devices() -> list[tuple[str, str]]:
+    """Return the devices of this computer, as shown and as named; found out without torch."""
+    found = [("Automatic", "auto"), (f"CPU ({os.cpu_count()} cores)", "cpu")]
+    for index, (name, free) in enumerate(cuda_devices()):
+        found.append((f"{name}, {free} free", f"cuda:{index}"))
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        found.append(("Apple GPU", "mps"))
+    return found
+
+
+@cache
+def cuda_devices() -> tuple[tuple[str, str], ...]:
+    """Return names and free memory of NVIDIA GPUs, as the driver's own tool tells them."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    query = [tool, "--query-gpu=name,memory.free", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=2, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = [line.rpartition(",") for line in done.stdout.splitlines()]
+    return tuple((name.strip(), free.strip()) for name, _, free in rows)

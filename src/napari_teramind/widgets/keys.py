@@ -6,16 +6,21 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from weakref import ref
 
+from napari_teramind.plugin.layers import tag_of
+
 if TYPE_CHECKING:
     from napari import Viewer
 
     from napari_teramind.widgets.session import Session
 
-GENERATE, CANCEL, SHOW_REAL = "G", "Shift-G", "Q"  # none is taken by napari 0.9
+GENERATE, CANCEL, DRAW, SHOW_REAL, UNEDITED = "G", "Shift-G", "Shift-D", "Q", "W"
+# none is taken by napari 0.9
 KEY_HELP = (
     f"{GENERATE}: generate in the current view\n"
     f"{CANCEL}: cancel\n"
-    f"{SHOW_REAL} held down: show the real stains instead of the generated ones"
+    f"{DRAW}: draw where to generate\n"
+    f"{SHOW_REAL} held down: show the real stains instead of the generated ones\n"
+    f"{UNEDITED} held down: show what was generated without edits"
 )
 
 
@@ -37,15 +42,20 @@ def bind_keys(session: Session) -> None:
         if (session := known()) is not None and session.generation is not None:
             session.generation.cancel()
 
-    def show_real(_: Viewer) -> Iterator[None]:
-        """Show the real stains while the key is held down."""
+    def draw(_: Viewer) -> None:
+        """Draw where to generate."""
+        if (session := known()) is not None:
+            session.region.draw()
+
+    def without(edited_only: bool) -> Iterator[None]:
+        """Hide generated layers while a key is held down."""
         if (session := known()) is None:
             return
         hidden = [
             layer
-            for kind in ("simulation", "preview")
+            for kind in ("simulation", "preview", "difference")
             for layer in session.layers(kind)
-            if layer.visible
+            if layer.visible and (tag_of(layer).get("edited") or not edited_only)
         ]
         for layer in hidden:
             layer.visible = False
@@ -53,6 +63,20 @@ def bind_keys(session: Session) -> None:
         for layer in hidden:
             layer.visible = True
 
-    for key, action in ((GENERATE, generate), (CANCEL, cancel), (SHOW_REAL, show_real)):
+    def show_real(_: Viewer) -> Iterator[None]:
+        """Show the real stains while the key is held down."""
+        yield from without(edited_only=False)
+
+    def show_unedited(_: Viewer) -> Iterator[None]:
+        """Show what was generated without edits while the key is held down."""
+        yield from without(edited_only=True)
+
+    for key, action in (
+        (GENERATE, generate),
+        (CANCEL, cancel),
+        (DRAW, draw),
+        (SHOW_REAL, show_real),
+        (UNEDITED, show_unedited),
+    ):
         if not any(str(bound) == key.replace("-", "+") for bound in viewer.keymap):
             viewer.bind_key(key, action)

@@ -27,7 +27,7 @@ def add_brain(viewer: Viewer, path: str | Path) -> list[Layer]:
     found = read(str(path))
     if found == NO_LAYERS:
         return []
-    return [_add(viewer, layer) for layer in found]
+    return [add_layer(viewer, layer) for layer in found]
 
 
 def show_gene(session: Session, gene: str) -> Layer | None:
@@ -50,7 +50,7 @@ def show_gene(session: Session, gene: str) -> Layer | None:
     else:
         taken = {layer_color(layer) for layer in layers if layer.visible}
         color = next((c for c in GENE_COLORS if c.lower() not in taken), None)
-        layer = _add(viewer, gene_layer(brain, gene, color), at=above_genes(session, viewer))
+        layer = add_layer(viewer, gene_layer(brain, gene, color), at=above_genes(session, viewer))
     layer.visible = True
     viewer.layers.selection.active = layer
     return layer
@@ -81,10 +81,13 @@ def _insert(session: Session, found: list[LayerTuple] | str) -> None:
     for layer in found:
         data, meta, kind = layer
         at = len(viewer.layers) if kind == "labels" else above_genes(session, viewer)
-        _add(viewer, (data, {**meta, "visible": True}, kind), at=at)
+        add_layer(viewer, (data, {**meta, "visible": True}, kind), at=at)
 
 
-def _add(viewer: Viewer, layer_data: tuple[Any, dict[str, Any], str], at: int | None = None):
+def add_layer(
+    viewer: Viewer, layer_data: tuple[Any, dict[str, Any], str], at: int | None = None
+) -> Layer:
+    """Add a layer, on top or at a place in the list."""
     from napari.layers import Layer
 
     layer = Layer.create(*layer_data)

@@ -22,7 +22,7 @@ def plan_words(
     how: dict[str, Any],
     seconds_per_evaluation: float | None,
 ) -> str:
-    """Return a line such as "512 x 512 px x 2 slices, 0.4 GB of memory, about 20 s".
+    """Return a line such as "512 x 512 px x 2 slices, 0.4 GB of memory, 1 MB on disk, about 20 s".
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def plan_words(
     facts
         What the checkpoint holds; None while it is being read.
     how
-        ``steps`` and ``halo``, as in a `SimulateSpec`.
+        ``steps``, ``halo`` and ``replicates``, as in a `SimulateSpec`.
     seconds_per_evaluation
         What one patch evaluation took last time on this computer, if there was a last time.
     """
@@ -48,7 +48,11 @@ def plan_words(
         plan = plan_run(brain, facts.config, request)
     except UserError:  # the panel says why it cannot run
         return words
-    words = f"{words}, {size(plan.memory_bytes)} of memory"
+    samples = how["replicates"]
+    if samples > 1:
+        words = f"{words}, {samples} samples"
+    disk = plan.disk_bytes * (1 if samples == 1 else samples + 2)
+    words = f"{words}, {size(plan.memory_bytes)} of memory, {size(disk)} on disk"
     if seconds_per_evaluation is None:
         return f"{words}; how long it takes is known after the first time"
-    return f"{words}, {about(plan.evaluations * seconds_per_evaluation)}"
+    return f"{words}, {about(plan.evaluations * samples * seconds_per_evaluation)}"

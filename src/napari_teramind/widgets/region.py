@@ -67,21 +67,29 @@ class Region(QObject):
         viewer, brain = self._session.viewer, self._session.brain
         if viewer is None or brain is None:
             return None
-        grid, plane = self._grid(brain), brain.shape[1:]
+        grid, plane = self.to_grid(brain), brain.shape[1:]
         if self._from_view:
             return rois.view_roi(viewer, grid, plane)
         return None if self._shapes is None else rois.rectangle_roi(self._shapes, grid, plane)
 
-    def _grid(self, brain: BrainStore) -> rois.ToGrid:
+    def to_grid(self, brain: BrainStore) -> rois.ToGrid:
+        """Return the way from world positions to slices and pixels of a brain."""
         stains = self._session.layers("stain")
         return rois.to_grid(stains[0] if stains else None, brain)
 
-    def draw(self) -> None:
-        """Let the user draw the rectangle."""
+    def outline_px(self) -> tuple[tuple[float, float], ...]:
+        """Return the corners of the shape that was drawn, if the rectangle does not say it all."""
+        brain = self._session.brain
+        if brain is None or self._from_view or self._shapes is None:
+            return ()
+        return rois.outline(self._shapes, self.to_grid(brain))
+
+    def draw(self, shape: str = "Rectangle") -> None:
+        """Let the user draw the region, as one of `roi.SHAPES`."""
         viewer = self._session.viewer
         if viewer is None:
             return
-        layer = rois.draw_rectangle(viewer)
+        layer = rois.draw_shape(viewer, shape=shape)
         if layer is not self._shapes:
             self._shapes = layer
             layer.events.data.connect(self._on_shapes)
@@ -142,7 +150,7 @@ class Region(QObject):
         viewer, brain = self._session.viewer, self._session.brain
         if viewer is None or brain is None:
             return 0
-        z = round(float(self._grid(brain)(np.asarray(viewer.dims.point))[0]))
+        z = round(float(self.to_grid(brain)(np.asarray(viewer.dims.point))[0]))
         return min(max(z, 0), brain.shape[0] - 1)
 
     # What follows

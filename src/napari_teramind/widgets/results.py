@@ -46,16 +46,22 @@ class ResultLayers:
         The brain that is generated from.
     roi, slices
         The region: pixels (y0, y1, x0, x1) and slices (z0, z1), half open.
-    seed
+    seed, edited
         For the layers' names.
     """
 
     def __init__(
-        self, viewer: Viewer, brain: BrainStore, roi: Roi, slices: Slices, seed: int
+        self,
+        viewer: Viewer,
+        brain: BrainStore,
+        roi: Roi,
+        slices: Slices,
+        seed: int,
+        edited: bool = False,
     ) -> None:
         self._viewer = ref(viewer)
         self._brain = brain
-        self._roi, self._slices, self._seed = roi, slices, seed
+        self._roi, self._slices, self._seed, self._edited = roi, slices, seed, edited
         self._previews: list[Layer] | None = None
 
     def show_preview(self, image: np.ndarray) -> None:
@@ -79,11 +85,31 @@ class ResultLayers:
             if layer in viewer.layers:
                 layer.data = pixels
 
-    def show_result(self, name: str) -> None:
-        """Put the stored result in the place of the preview."""
+    def show_result(self, name: str, also: str | None = None) -> list[str]:
+        """Put the stored result in the place of the preview; return the names of its layers.
+
+        Parameters
+        ----------
+        name
+            Of the result.
+        also
+            Another result to show above it.
+        """
         viewer = self._viewer()
         if viewer is None:
-            return
+            return []
+        self._show_result(viewer, name)
+        if also is not None:
+            for data, meta, _ in simulation_layers(self._brain, also):
+                self._insert(viewer, data, meta)
+        return [
+            layer.name
+            for layer in viewer.layers
+            if tag_of(layer).get("brain") == brain_key(self._brain.path)
+            and tag_of(layer).get("simulation", "") in (name, also)
+        ]
+
+    def _show_result(self, viewer: Viewer, name: str) -> None:
         results = simulation_layers(self._brain, name)
         if self._previews is None:
             for i, (data, meta, _) in enumerate(results):
@@ -97,9 +123,15 @@ class ResultLayers:
             if max(finest.shape) <= LARGEST_PLAIN:
                 preview.data = finest
                 preview.metadata = meta["metadata"]
+                if preview.name == self._named(preview):
+                    preview.name = meta["name"]
             else:
                 self._replace(viewer, preview, data, meta)
         self._previews = None
+
+    def _named(self, preview: Layer) -> str:
+        """Name that the preview was given, unless the user has renamed it."""
+        return generated_name(tag_of(preview).get("stain", ""), self._seed, edited=self._edited)
 
     def _replace(self, viewer: Viewer, preview: Layer, data: Any, meta: dict[str, Any]) -> None:
         """Put a layer with all levels of detail in the place of a preview, looking like it."""
@@ -123,9 +155,14 @@ class ResultLayers:
         dz = brain.stains.scale(0)[-3]
         origin = brain.stains.translation(0)[-3:]
         pixel = brain.pixel_size
-        tag = {"brain": brain_key(brain.path), "kind": "preview", "name": stain}
+        tag = {
+            "brain": brain_key(brain.path),
+            "kind": "preview",
+            "name": stain,
+            "edited": self._edited,
+        }
         return _look(self._stain_layer(viewer, stain), without="blending") | {
-            "name": generated_name(stain, self._seed),
+            "name": generated_name(stain, self._seed, edited=self._edited),
             "scale": (dz, pixel, pixel),
             "translate": (origin[0] + z0 * dz, origin[1] + y0 * pixel, origin[2] + x0 * pixel),
             "units": UNITS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +20,37 @@ if TYPE_CHECKING:
 Roi = tuple[int, int, int, int]
 ToGrid = Callable[[np.ndarray], np.ndarray]
 
-ROI_NAME = "ROI"
-ROI_COLOR = "#F0E442"
 LINE_PX = 2
+
+SHAPES = {
+    "Rectangle": "add_rectangle",
+    "Ellipse": "add_ellipse",
+    "Polygon": "add_polygon",
+    "Freehand": "add_polygon_lasso",
+}
+"""Shapes to draw, and napari's modes for them."""
+_ELLIPSE_CORNERS = 48
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A layer that the user draws one shape on.
+
+    Attributes
+    ----------
+    kind
+        How we find it again.
+    name, color
+        Of the layer.
+    """
+
+    kind: str
+    name: str
+    color: str
+
+
+ROI = Drawing("roi", "ROI", "#F0E442")
+EDIT = Drawing("edit", "Edit region", "#56B4E9")
 
 
 def clip_roi(corner: Any, opposite: Any, shape: tuple[int, int]) -> Roi | None:
@@ -93,31 +122,52 @@ def rectangle_roi(layer: Shapes, grid: ToGrid, shape: tuple[int, int]) -> Roi | 
     return clip_roi(corners[0], corners[1], shape)
 
 
-def roi_layer(viewer: Viewer) -> Shapes | None:
-    """Return the layer on which the user draws the rectangle, if it is there."""
+def outline(layer: Shapes, grid: ToGrid) -> tuple[tuple[float, float], ...]:
+    """Return the corners (y, x) of the last shape, in pixels of the brain counted from its edge.
+
+    Nothing is returned for an upright rectangle: the region says it all.
+    """
+    if not layer.data:
+        return ()
+    vertices, shape = np.asarray(layer.data[-1])[:, -2:], str(layer.shape_type[-1])
+    if shape == "ellipse":
+        center = vertices.mean(axis=0)
+        a, b = (vertices[1] - vertices[0]) / 2, (vertices[3] - vertices[0]) / 2
+        angles = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
+        vertices = center + np.cos(angles)[:, None] * a + np.sin(angles)[:, None] * b
+    elif shape == "rectangle" and all(
+        np.isclose(edge, 0, atol=1e-6).any() for edge in np.diff(vertices, axis=0)
+    ):
+        return ()
+    pixels = [grid(np.array([0, *layer.data_to_world(v)[-2:]]))[1:] + 0.5 for v in vertices]
+    return tuple((float(y), float(x)) for y, x in pixels)
+
+
+def drawn_layer(viewer: Viewer, drawing: Drawing = ROI) -> Shapes | None:
+    """Return the layer on which the user draws, if it is there."""
     for layer in viewer.layers:
-        if tag_of(layer).get("kind") == "roi":
+        if tag_of(layer).get("kind") == drawing.kind:
             return layer
     return None
 
 
-def draw_rectangle(viewer: Viewer) -> Shapes:
-    """Let the user draw a rectangle, on a layer of ours that lies on top."""
-    layer = roi_layer(viewer)
+def draw_shape(viewer: Viewer, drawing: Drawing = ROI, shape: str = "Rectangle") -> Shapes:
+    """Let the user draw a shape, one of `SHAPES`, on a layer of ours that lies on top."""
+    layer = drawn_layer(viewer, drawing)
     if layer is None:
         layer = viewer.add_shapes(
-            name=ROI_NAME,
+            name=drawing.name,
             ndim=2,  # so that it is seen on every slice
             axis_labels=AXES[-2:],
             units=UNITS[-2:],
-            edge_color=ROI_COLOR,
+            edge_color=drawing.color,
             face_color="transparent",
-            metadata={TAG: {"kind": "roi"}},
+            metadata={TAG: {"kind": drawing.kind}},
         )
     layer.current_edge_width = LINE_PX / viewer.scene.camera.zoom
     layer.visible = True
     viewer.layers.selection.active = layer
-    layer.mode = "add_rectangle"
+    layer.mode = SHAPES[shape]
     return layer
 
 

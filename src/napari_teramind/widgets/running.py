@@ -20,7 +20,7 @@ POLL_MS = 100
 class RunningJob(QObject):
     """Starts a job in a process of its own and tells its events.
 
-    The job ends with this process, however this process ends.
+    The job ends with this process, however this process ends, unless it is to outlive it.
 
     Parameters
     ----------
@@ -31,6 +31,8 @@ class RunningJob(QObject):
     warm
         Let the process do it that did the last such job, if it is there and free: it need not load
         the network again, and knows the states of the last generation.
+    outlives
+        Let the job go on when this process ends, or when nobody listens any more.
     """
 
     told = Signal(object)
@@ -43,13 +45,15 @@ class RunningJob(QObject):
         make_spec: Callable[[Path], JobSpec],
         parent: QObject | None = None,
         warm: bool = False,
+        outlives: bool = False,
     ) -> None:
         super().__init__(parent)
+        self._outlives = outlives
         folder = Path(tempfile.mkdtemp(prefix="teramind-"))
         try:
             spec = make_spec(folder)
             job = run_warm(spec, folder) if warm else None
-            self._job: WatchedJob = job or JobProcess(spec, folder, dies_with_parent=True)
+            self._job: WatchedJob = job or JobProcess(spec, folder, dies_with_parent=not outlives)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -73,8 +77,10 @@ class RunningJob(QObject):
         self._job.cancel()
 
     def abandon(self) -> None:
-        """End the job without listening to it any more, as when the window goes."""
+        """Listen no more, as when the window goes, and end the job unless it is to go on."""
         self._timer.stop()
+        if self._outlives:
+            return
         self._job.cancel()
         self._remove_folder()
 

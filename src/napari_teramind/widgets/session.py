@@ -17,8 +17,11 @@ from napari_teramind.jobs import Failed, Finished
 from napari_teramind.plugin.display import follow
 from napari_teramind.plugin.layers import tag_of
 from napari_teramind.widgets import settings
+from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.checkpoints import Checkpoints
+from napari_teramind.widgets.comparing import difference_layers, identity, unedited
 from napari_teramind.widgets.generation import Generation, was_cancelled
+from napari_teramind.widgets.opening import add_layer
 from napari_teramind.widgets.region import Region
 from napari_teramind.widgets.structures import Structures
 from napari_teramind.words import about
@@ -26,6 +29,8 @@ from napari_teramind.words import about
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
+
+    from napari_teramind.plugin.layers import LayerTuple
 
 _sessions: WeakKeyDictionary[Viewer, Session] = WeakKeyDictionary()
 
@@ -56,8 +61,11 @@ class Session(QObject):
         self._lost: set[str] = set()
         self._brain: str | None = None
         self._generation: Generation | None = None
+        self._next: dict[str, Any] | None = None  # what to generate after the present generation
+        self._made: dict[str, str] = {}  # names of results, by what they are of
         self._window: ref[QMainWindow] | None = None
         self._closing = self._closed = False
+        self._compares = False
         self.outcome = ""
         viewer.layers.events.inserted.connect(self._on_layers)
         viewer.layers.events.removed.connect(self._on_layers)
@@ -130,13 +138,16 @@ class Session(QObject):
         """The generation that is running, if any."""
         return self._generation
 
-    def generate(self, values: dict[str, Any]) -> None:
+    def generate(self, values: dict[str, Any], compare: bool = False) -> None:
         """Start generating.
 
         Parameters
         ----------
         values
             Fields of a `SimulateSpec`.
+        compare
+            Generate the same without edits first, unless it was generated before, and show the
+            difference in the end.
 
         Raises
         ------
@@ -146,6 +157,18 @@ class Session(QObject):
         viewer, brain = self.viewer, self.brain
         if viewer is None or brain is None or self._generation is not None:
             return
+        self._next = None
+        self._compares = compare and bool(values.get("edits"))
+        if self._compares and self._before(brain, values) is None:
+            self._next, values = values, unedited(values)
+        self._start(viewer, brain, values)
+
+    def _before(self, brain: BrainStore, values: dict[str, Any]) -> str | None:
+        """Name of the result without edits, if it was generated and is still there."""
+        name = self._made.get(identity(brain.path, unedited(values)))
+        return name if name in brain.simulations else None
+
+    def _start(self, viewer: Viewer, brain: BrainStore, values: dict[str, Any]) -> None:
         generation = Generation(viewer, brain, values)
         generation.warned.connect(show_warning)
         generation.ended.connect(self._on_ended)
@@ -162,7 +185,10 @@ class Session(QObject):
             if seconds is not None:
                 settings.remember_speed(generation.checkpoint, seconds)
             words = about(took).removeprefix("about ")
-            self.outcome = f"Done in {words}: {generation.layer_names()}."
+            self._made[identity(generation.brain.path, generation.values)] = generation.name
+            self.outcome = f"Done in {words}: {', '.join(generation.layer_names)}."
+            if self._go_on(generation):
+                return
             show_info(self.outcome)
         elif was_cancelled(event):
             self.outcome = "Cancelled."
@@ -172,6 +198,37 @@ class Session(QObject):
         generation.deleteLater()
         self.generation_changed.emit()
         self.brains_changed.emit()  # there is a result more to tell of
+
+    def _go_on(self, generation: Generation) -> bool:
+        """Begin what is to follow a generation; return whether something did."""
+        viewer, values = self.viewer, self._next
+        self._next = None
+        if viewer is not None and values is not None:
+            generation.deleteLater()
+            self._start(viewer, generation.brain, values)
+            return True
+        if self._compares and generation.values.get("edits"):
+            before = self._before(generation.brain, generation.values)
+            if before is not None:
+                Beside(
+                    self, difference_layers, generation.brain, before, generation.name,
+                    then=self._show_difference,
+                )  # fmt: skip
+        return False
+
+    def _show_difference(self, found: list[LayerTuple] | str) -> None:
+        viewer = self.viewer
+        if viewer is None:
+            return
+        if isinstance(found, str):
+            show_error(found)
+            return
+        kept = set(viewer.layers.selection)
+        for layer in self.layers("difference"):
+            viewer.layers.remove(layer)
+        for layer_data in found:
+            add_layer(viewer, layer_data)
+        viewer.layers.selection = kept & set(viewer.layers)
 
     def watch(self, widget: QWidget) -> None:
         """End what runs when the window that a panel is part of goes away."""

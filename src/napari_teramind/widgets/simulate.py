@@ -11,7 +11,9 @@ from qtpy.QtWidgets import QProgressBar, QPushButton, QStackedLayout, QVBoxLayou
 from napari_teramind.errors import UserError
 from napari_teramind.widgets import settings
 from napari_teramind.widgets.checkpoints import Facts
+from napari_teramind.widgets.edits import GeneEdits
 from napari_teramind.widgets.empty import NoBrain
+from napari_teramind.widgets.generate_where import GenerateWhere
 from napari_teramind.widgets.how import How
 from napari_teramind.widgets.keys import KEY_HELP, bind_keys
 from napari_teramind.widgets.panel import Panel
@@ -24,7 +26,6 @@ from napari_teramind.widgets.parts import (
 )
 from napari_teramind.widgets.plan import plan_words
 from napari_teramind.widgets.what import What
-from napari_teramind.widgets.where import Where
 
 if TYPE_CHECKING:
     import napari
@@ -42,7 +43,9 @@ class SimulateWidget(Panel):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self.what = What(self.session)
-        self.where = Where(self.session)
+        self.where = GenerateWhere(self.session)
+        self.edits = GeneEdits(self.session)
+        self.edit_part = Foldable("Edit genes", self.edits)
         self.how = How()
         self.advanced = Foldable("Advanced", self.how)
         self.plan_label = sentence()
@@ -69,6 +72,7 @@ class SimulateWidget(Panel):
         for widget in (
             self.what,
             self.where,
+            self.edit_part,
             self.advanced,
             self.plan_label,
             self.button,
@@ -81,7 +85,8 @@ class SimulateWidget(Panel):
     def _connect(self) -> None:
         self.session.brains_changed.connect(self.refresh)
         self.session.generation_changed.connect(self._on_generation)
-        self.session.region.changed.connect(self._refresh_plan)
+        self.where.changed.connect(self._refresh_plan)
+        self.edits.changed.connect(self._refresh_plan)
         self.session.generate_asked.connect(self.generate)
         self.what.changed.connect(self._refresh_plan)
         self.how.changed.connect(self._refresh_plan)
@@ -105,7 +110,7 @@ class SimulateWidget(Panel):
             show_warning(problem)
             return
         try:
-            self.session.generate(self.values())
+            self.session.generate(self.values(), compare=self.edits.compare.isChecked())
         except UserError as error:
             show_error(str(error))
 
@@ -115,17 +120,14 @@ class SimulateWidget(Panel):
         return {
             "checkpoint": checkpoints.current,
             "genes": checkpoints.gene_list,
-            "roi": self.session.region.roi(),
-            "slices": self.session.region.slices,
+            **self.where.values(),
+            **self.edits.values(),
             **self.how.values(),
         }
 
     def problem(self) -> str:
         """Why nothing can be generated as the panel stands; "" if it can."""
-        problem = self.what.problem()
-        if not problem and self.session.region.roi() is None:
-            problem = "Choose where to generate: the current view, or a rectangle that you draw."
-        return problem
+        return self.what.problem() or self.where.problem()
 
     # What follows
 
@@ -136,13 +138,15 @@ class SimulateWidget(Panel):
 
     def _refresh_plan(self) -> None:
         session, checkpoints = self.session, self.session.checkpoints
-        brain, roi = session.brain, session.region.roi()
-        words = ""
-        if brain is not None and roi is not None:
-            facts, checkpoint = checkpoints.facts(), checkpoints.current
+        brain, where, words = session.brain, self.where.values(), self.problem()
+        facts, checkpoint = checkpoints.facts(), checkpoints.current
+        known = facts if isinstance(facts, Facts) else None
+        self.edits.show_panel((known.genes or brain.gene_names) if known and brain else ())
+        if not words and brain is not None and where["roi"] is not None:
             speed = settings.seconds_per_evaluation(checkpoint) if checkpoint else None
-            known = facts if isinstance(facts, Facts) else None
-            words = plan_words(brain, roi, session.region.slices, known, self.how.values(), speed)
+            words = plan_words(
+                brain, where["roi"], where["slices"], known, self.how.values(), speed
+            )
         self.plan_label.setText(words)
         self.button.setEnabled(session.generation is not None or not self.problem())
 
@@ -160,7 +164,7 @@ class SimulateWidget(Panel):
         generation = self.session.generation
         running = generation is not None
         self.button.setText("Cancel" if running else "Generate")
-        for part in (self.what, self.where, self.how):
+        for part in (self.what, self.where, self.edits, self.how):
             part.setEnabled(not running)
         self.progress.setVisible(running)
         if generation is not None:

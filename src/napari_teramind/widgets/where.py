@@ -7,6 +7,7 @@ from typing import Any
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QButtonGroup,
+    QComboBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -16,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_teramind.widgets.parts import form, micrometers, sentence
+from napari_teramind.widgets.roi import SHAPES
 from napari_teramind.widgets.session import Session
 
 SLICE_WIDTH = 72
@@ -30,18 +32,25 @@ class Where(QWidget):
         Whose region.
     doing
         What is done there, for the tooltips.
+    shapes
+        Let the user draw other shapes than rectangles.
     """
 
-    def __init__(self, session: Session, doing: str = "Generate") -> None:
+    def __init__(self, session: Session, doing: str = "Generate", shapes: bool = False) -> None:
         super().__init__()
         self._session = session
         self._region = session.region
         self.view_button = QRadioButton("Current view")
         self.view_button.setToolTip(f"{doing} what you see, as far as there is brain")
-        self.rectangle_button = QRadioButton("Rectangle")
-        self.rectangle_button.setToolTip(f"{doing} a rectangle that you draw")
+        self.rectangle_button = QRadioButton("" if shapes else "Rectangle")
+        self.rectangle_button.setToolTip(f"{doing} what you draw")
+        self.shape = QComboBox()
+        self.shape.addItems(list(SHAPES))
+        self.shape.setToolTip("What to draw; of other shapes than rectangles, what they touch")
+        if not shapes:
+            self.shape.hide()
         self.draw_button = QPushButton("Draw")
-        self.draw_button.setToolTip("Draw a rectangle on the brain: press, drag, release")
+        self.draw_button.setToolTip("Draw on the brain: press, drag, release")
         self.size_label = sentence()
         self.first, self.last = QSpinBox(), QSpinBox()
         self.first.setToolTip(f"First slice to {doing.lower()}")
@@ -52,7 +61,7 @@ class Where(QWidget):
         self._lay_out()
         self.view_button.clicked.connect(self._use_view)
         self.rectangle_button.clicked.connect(self._use_rectangle)
-        self.draw_button.clicked.connect(self._region.draw)
+        self.draw_button.clicked.connect(self._draw)
         self.here_button.clicked.connect(self._region.follow_slice)
         self.first.valueChanged.connect(self._on_first)
         self.last.valueChanged.connect(self._on_last)
@@ -72,15 +81,30 @@ class Where(QWidget):
             box.setMinimumWidth(SLICE_WIDTH)
         layout = form()
         self.setLayout(layout)
-        layout.addWidget(QLabel("ROI"), 0, 0)
+        title = QLabel("ROI")
+        drawn = QWidget()
+        row = QHBoxLayout(drawn)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.rectangle_button)
+        row.addWidget(self.shape, 1)
+        layout.addWidget(title, 0, 0)
         layout.addWidget(self.view_button, 0, 1, 1, 2)
-        layout.addWidget(self.rectangle_button, 1, 1)
+        layout.addWidget(drawn, 1, 1)
         layout.addWidget(self.draw_button, 1, 2)
+        self._plane = (title, self.view_button, drawn, self.draw_button, self.size_label)
         layout.addWidget(self.size_label, 2, 1, 1, 2)
         layout.addWidget(QLabel("Slices"), 3, 0)
         layout.addLayout(slices, 3, 1, 1, 2)
         layout.addWidget(self.slices_label, 4, 1)
         layout.addWidget(self.here_button, 4, 2)
+
+    def _draw(self) -> None:
+        self._region.draw(self.shape.currentText())
+
+    def show_plane(self, shown: bool) -> None:
+        """Ask for a region of the plane, or for the slices only."""
+        for part in self._plane:
+            part.setVisible(shown)
 
     def _use_view(self) -> None:
         self._region.from_view = True
@@ -113,7 +137,7 @@ class Where(QWidget):
             y0, y1, x0, x1 = roi
             return f"{micrometers(y1 - y0, pixel_size)} x {micrometers(x1 - x0, pixel_size)}"
         if not self._region.from_view:
-            return "Press Draw and drag a rectangle over the brain"
+            return "Press Draw and drag over the brain"
         viewer = self._session.viewer
         if viewer is not None and viewer.dims.ndisplay == 3:
             return "Turn to 2D to use the current view"

@@ -67,7 +67,7 @@ def test_where_to_compute(panel, qtbot, draw):
     assert panel.plan_label.text().startswith("The bins of TH, CP in 4 slices, 3 maps")
     assert panel.values()["name"] == "Nr4a2-Th, TH CP"
     where.choice.setCurrentIndex(2)
-    draw(SimpleNamespace(where=where.where, session=panel.session), (64, 128, 100, 164))
+    draw(SimpleNamespace(where=where, session=panel.session), (64, 128, 100, 164))
     qtbot.waitUntil(lambda: panel.values()["roi"] == (64, 128, 100, 164), timeout=3000)
     assert panel.values()["slices"] == (1, 2)
     words = "4 x 5 bins x 1 slice, 3 maps"

@@ -82,6 +82,9 @@ class _Run:
     spec: SimulateSpec
     job: JobContext
 
+    def __post_init__(self) -> None:
+        self.preview = _preview_writer(self.spec, self.job, self.plan.pixels)
+
     def generate(self, name: str, seed: int, done: int = 0) -> str:
         """Generate with one seed; ``done`` replicates were generated before."""
         from napari_teramind.brain.result import ResultWriter
@@ -91,7 +94,6 @@ class _Run:
         layout = replace(plan.layout, request=replace(plan.layout.request, seed=seed))
         fields = {**spec.model_dump(mode="json"), "seed": seed, "name": name, "replicates": 1}
         provenance = describe(self.model, layout, fields)
-        preview = _preview_writer(spec, self.job, plan.pixels)
         before, total = done * plan.evaluations, spec.replicates * plan.evaluations
 
         def report(words: str, now: int, of: int) -> None:
@@ -111,7 +113,7 @@ class _Run:
                 raise UserError(f"'{name}' was begun with other settings; choose another name.")
             return _complete(
                 self.brain, writer, layout, self.source, self.model, spec.workers, self.job,
-                preview, plan.active, report,
+                self.preview, plan.active, report,
             )  # fmt: skip
 
     def replicate(self, name: str) -> str:
