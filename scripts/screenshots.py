@@ -243,7 +243,6 @@ def simulate(stage: Stage) -> None:
             open_brain(viewer, stage)
             panel = open_simulate(viewer, stage)
             draw_rectangle(viewer, panel)
-            panel.how.halo.setCurrentIndex(panel.how.halo.count() - 1)
             if theme == "light":
                 panel.advanced.button.setChecked(True)
                 take(viewer, stage, "simulate-light")
@@ -255,6 +254,29 @@ def simulate(stage: Stage) -> None:
             settle(until=lambda panel=panel: panel.session.generation is None)
             viewer.layers.selection.active = viewer.layers["DAPI"]
             take(viewer, stage, "simulate-after")
+
+
+def edits(stage: Stage) -> None:
+    """Take a gene knocked out: unedited and edited image, and their difference."""
+    from qtpy.QtTest import QTest
+
+    with window() as viewer:
+        open_brain(viewer, stage)
+        panel = open_simulate(viewer, stage)
+        draw_rectangle(viewer, panel, share=0.08)
+        viewer.layers["ROI"].visible = viewer.layers["structures"].visible = False
+        viewer.scene.camera.zoom *= 1.4
+        panel.edit_part.button.setChecked(True)
+        panel.edits.compare.setFocus()
+        QTest.keyClicks(panel.edits.gene, "Slc17a7")
+        panel.edits.add_button.click()
+        settle()
+        take(viewer, stage, "edit-before")
+        panel.button.click()
+        settle(until=lambda: panel.session.generation is None)
+        settle(until=lambda: len(panel.session.layers("difference")) == 2)
+        viewer.layers.selection.active = viewer.layers["DAPI (edited minus unedited)"]
+        take(viewer, stage, "edit-after")
 
 
 def empty(stage: Stage) -> None:
@@ -319,6 +341,7 @@ PICTURES: dict[str, Callable[[Stage], Any]] = {
     "sagittal": sagittal,
     "close-up": close_up,
     "simulate": simulate,
+    "edits": edits,
     "brain-panel": brain_panel,
     "jobs": jobs,
 }

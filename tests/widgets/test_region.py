@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qtpy.QtCore import QEvent, QPointF, Qt
-from qtpy.QtGui import QMouseEvent
-from qtpy.QtWidgets import QApplication
 
 from napari_teramind.widgets.roi import clip_roi
+
+from .hands import drag
 
 HEIGHT, WIDTH = 256, 384  # of the tiny brain
 
@@ -60,32 +59,6 @@ def test_the_current_view_is_what_the_canvas_shows(panel, qtbot):
     )
     assert not panel.button.isEnabled()
     assert "Choose where to generate" in panel.problem()
-
-
-def drag(viewer, qtbot, start: tuple[int, int], stop: tuple[int, int]) -> None:
-    """Drag the mouse over the canvas from one pixel of the brain to another."""
-    canvas = viewer.window._qt_viewer.canvas.native
-    camera = viewer.scene.camera
-    left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
-
-    def send(kind: QEvent.Type, share: float, button: Qt.MouseButton) -> None:
-        y, x = (
-            ((a + share * (b - a)) * 0.108 - c) * camera.zoom
-            for a, b, c in zip(start, stop, camera.center[-2:], strict=True)
-        )
-        place = QPointF(canvas.width() / 2 + x, canvas.height() / 2 + y)
-        buttons = none if kind == QEvent.Type.MouseButtonRelease else left
-        # Not qtbot's: its moves say that no button is pressed.
-        event = QMouseEvent(
-            kind, place, canvas.mapToGlobal(place), button, buttons, Qt.KeyboardModifier.NoModifier
-        )
-        QApplication.sendEvent(canvas, event)
-        qtbot.wait(30)  # vispy skips moves in quick succession
-
-    send(QEvent.Type.MouseButtonPress, 0, left)
-    for share in (0.3, 0.6, 1):
-        send(QEvent.Type.MouseMove, share, none)
-    send(QEvent.Type.MouseButtonRelease, 1, left)
 
 
 def test_a_rectangle_drawn_with_the_mouse_is_the_roi(panel, qtbot):

@@ -15,7 +15,12 @@ SHARE_2D, SHARE_3D = 0.5, 0.45
 
 def show_all(viewer: Viewer, angles: tuple[float, float, float], share: float) -> None:
     """Let the canvas show all visible layers in 3D, from somewhere; the view fits at any angle."""
-    extents = [layer.extent.world[:, -3:] for layer in tuple(viewer.layers) if layer.visible]
+    # A flat layer, as the one that a region is drawn on, lies on every slice: it has no place in z.
+    extents = [
+        layer.extent.world[:, -3:]
+        for layer in tuple(viewer.layers)
+        if layer.visible and layer.ndim >= 3
+    ]
     if not extents:
         return
     low, high = np.min([e[0] for e in extents], axis=0), np.max([e[1] for e in extents], axis=0)

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
+    QHBoxLayout,
     QLabel,
     QLineEdit,
     QListWidget,
@@ -89,14 +90,19 @@ class GeneEdits(QWidget):
         self.setLayout(layout)
         layout.addWidget(QLabel("Gene"), 0, 0)
         layout.addWidget(self.gene, 0, 1, 1, 2)
-        layout.addWidget(self.how, 1, 1)
-        layout.addWidget(self.value, 1, 2)
-        layout.addWidget(self.where, 2, 1)
-        layout.addWidget(self.draw_button, 2, 2)
-        layout.addWidget(self.acronym, 2, 2)
-        layout.addWidget(self.hint, 3, 1, 1, 2)
-        layout.addWidget(self.add_button, 4, 1)
-        layout.addWidget(self.remove_button, 4, 2)
+        for row, parts in enumerate(
+            (
+                (self.how, self.value),
+                (self.where, self.draw_button, self.acronym),
+                (self.add_button, self.remove_button),
+            ),
+            1,
+        ):
+            together = QHBoxLayout()
+            for part in parts:
+                together.addWidget(part, 0 if part is self.draw_button else 1)
+            layout.addLayout(together, row, 1, 1, 2)
+        layout.addWidget(self.hint, 4, 1, 1, 2)
         layout.addWidget(self.list, 5, 1, 1, 2)
         layout.addWidget(self.compare, 6, 1, 1, 2)
 
@@ -129,7 +135,7 @@ class GeneEdits(QWidget):
         try:
             edit = self._edit()
         except UserError as error:
-            self.hint.setText(str(error))
+            self._say(str(error))
             return
         self._edits.append(edit)
         self.gene.clear()
@@ -189,6 +195,10 @@ class GeneEdits(QWidget):
 
     # What follows
 
+    def _say(self, words: str) -> None:
+        self.hint.setText(words)
+        self.hint.setVisible(bool(words))
+
     def values(self) -> dict[str, Any]:
         """Fields of a `SimulateSpec`."""
         return {"edits": tuple(str(edit) for edit in self._edits)}
@@ -208,7 +218,7 @@ class GeneEdits(QWidget):
 
     def refresh(self, *_: Any) -> None:
         """Show what belongs to the choices."""
-        self.hint.setText("")
+        self._say("")
         self.value.setVisible(self.how.currentData() != KNOCK_OUT)
         self.draw_button.setVisible(self.where.currentData() == DRAWN)
         self.acronym.setVisible(self.where.currentData() == STRUCTURE)

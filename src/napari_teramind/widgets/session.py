@@ -166,7 +166,7 @@ class Session(QObject):
     def _before(self, brain: BrainStore, values: dict[str, Any]) -> str | None:
         """Name of the result without edits, if it was generated and is still there."""
         name = self._made.get(identity(brain.path, unedited(values)))
-        return name if name in brain.simulations else None
+        return name if name is not None and name in brain.simulations else None
 
     def _start(self, viewer: Viewer, brain: BrainStore, values: dict[str, Any]) -> None:
         generation = Generation(viewer, brain, values)

@@ -1,0 +1,179 @@
+"""The whole way in a real window, with mouse and keys: from an empty viewer to a found job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QFileDialog, QTabBar
+
+from napari_teramind.jobs import history
+from napari_teramind.jobs.detached import process_of
+from napari_teramind.plugin.layers import tag_of
+from napari_teramind.widgets import attention_jobs
+from napari_teramind.widgets.attention_export import FORMS
+
+from .hands import choose, click, drag, write
+
+pytestmark = pytest.mark.timeout(900)
+LONG = 240_000
+PLUGIN = "Tera-MIND"
+
+
+@pytest.fixture(autouse=True)
+def own_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(attention_jobs, "jobs_folder", lambda: tmp_path / "attention-jobs")
+    monkeypatch.setenv("TERAMIND_JOBS", str(tmp_path / "jobs"))
+    yield
+    for folder in [*(tmp_path / "attention-jobs").glob("*"), *(tmp_path / "jobs").glob("*")]:
+        pid = process_of(folder).get("pid")
+        if pid is not None and psutil.pid_exists(int(str(pid))):
+            psutil.Process(int(str(pid))).kill()
+
+
+@pytest.fixture
+def open_panel(qtbot):
+    """Open a panel from the menu, and return it."""
+
+    def opened(viewer, name: str):
+        choose(qtbot, viewer.window, "Plugins", PLUGIN, name)
+        title = f"{name} ({PLUGIN})"
+        qtbot.waitUntil(lambda: title in viewer.window.dock_widgets, timeout=20_000)
+        widget = viewer.window.dock_widgets[title]
+        qtbot.waitUntil(lambda: not widget.visibleRegion().isEmpty(), timeout=5000)
+        return widget
+
+    return opened
+
+
+def go_to_tab(qtbot, viewer, panel, name: str) -> None:
+    """Click the tab of a panel that is open already."""
+    for bar in viewer.window._qt_window.findChildren(QTabBar):
+        for index in range(bar.count()):
+            if bar.isVisible() and bar.tabText(index).startswith(name):
+                spot = bar.tabRect(index).center()
+                qtbot.mouseClick(bar, Qt.MouseButton.LeftButton, pos=spot)
+    qtbot.waitUntil(lambda: not panel.visibleRegion().isEmpty(), timeout=5000)
+
+
+def layers_of(viewer, kind: str) -> list[str]:
+    return [layer.name for layer in viewer.layers if tag_of(layer).get("kind") == kind]
+
+
+def test_from_an_empty_viewer_to_a_job_that_is_found_again(
+    make_napari_viewer, open_panel, qtbot, monkeypatch, tmp_path
+):
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1280, 800)
+
+    # A sample, from the panel that says what to do.
+    brain_panel = open_panel(viewer, "Brain")
+    click(qtbot, brain_panel.empty.phantom_button)
+    qtbot.waitUntil(lambda: "DAPI" in viewer.layers, timeout=LONG)
+    brain_panel = viewer.window.dock_widgets[f"Brain ({PLUGIN})"]
+    qtbot.waitUntil(brain_panel.gene.isVisible, timeout=20_000)
+
+    # A gene.
+    write(qtbot, brain_panel.gene, "th")
+    assert "Th" in viewer.layers
+    assert viewer.layers["Th"].visible
+
+    # A region, generated, cancelled, generated.
+    simulate = open_panel(viewer, "Simulate")
+    qtbot.waitUntil(lambda: simulate.session.checkpoints.facts() is not None, timeout=LONG)
+    click(qtbot, simulate.where.where.draw_button)
+    height, width = simulate.session.brain.shape[1:]
+    y, x = height // 2, width // 3
+    drag(viewer, qtbot, (y, x), (y + 128, x + 160))
+    qtbot.waitUntil(lambda: simulate.session.region.roi() is not None, timeout=5000)
+    click(qtbot, simulate.advanced.button)
+    write(qtbot, simulate.how.steps, "100")
+    click(qtbot, simulate.button)
+    qtbot.waitUntil(lambda: simulate.progress.value() > 0, timeout=LONG)
+    assert simulate.button.text() == "Cancel"
+    click(qtbot, simulate.button)
+    qtbot.waitUntil(lambda: simulate.session.generation is None, timeout=LONG)
+    assert simulate.words.text() == "Cancelled."
+    assert not layers_of(viewer, "simulation")
+    write(qtbot, simulate.how.steps, "2")
+    click(qtbot, simulate.button)
+    qtbot.waitUntil(lambda: simulate.session.generation is None, timeout=LONG)
+    assert layers_of(viewer, "simulation") == [
+        "DAPI (generated, seed 0)", "PolyT (generated, seed 0)",
+    ]  # fmt: skip
+
+    # A knock-out, compared.
+    click(qtbot, simulate.advanced.button)
+    click(qtbot, simulate.edit_part.button)
+    write(qtbot, simulate.edits.gene, "Slc17a7")
+    assert simulate.edits.list.item(0).text() == "Slc17a7 knocked out"
+    click(qtbot, simulate.button)
+    qtbot.waitUntil(lambda: simulate.session.generation is None, timeout=LONG)
+    qtbot.waitUntil(lambda: len(layers_of(viewer, "difference")) == 2, timeout=LONG)
+    assert len(layers_of(viewer, "simulation")) == 4
+
+    # Attention of the dopamine pair, and where it is strong.
+    attention = open_panel(viewer, "Attention")
+    click(qtbot, attention.pair.presets["DOPA"])
+    qtbot.waitUntil(attention.button.isEnabled, timeout=20_000)
+    click(qtbot, attention.button)
+    qtbot.waitUntil(lambda: attention.run is None, timeout=LONG)
+    qtbot.waitUntil(lambda: layers_of(viewer, "attention") == ["Nr4a2-Th attention"], timeout=LONG)
+    qtbot.waitUntil(lambda: attention.results.statistics.current is not None, timeout=LONG)
+
+    # To the VTA.
+    atlas = open_panel(viewer, "Atlas")
+    qtbot.waitUntil(lambda: atlas.structures.current is not None, timeout=LONG)
+    before = np.array(viewer.scene.camera.center)
+    write(qtbot, atlas.search, "VTA")
+    qtbot.waitUntil(lambda: "VTA" in atlas.answer.text(), timeout=20_000)
+    assert not np.allclose(before, viewer.scene.camera.center)
+
+    # Out of here, as a table.
+    table = tmp_path / "structures.csv"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(table), ""))
+    go_to_tab(qtbot, viewer, attention, "Attention")
+
+    menu = attention.results.export_button.menu()
+
+    def pick() -> None:
+        if not menu.isVisible():
+            QTimer.singleShot(100, pick)
+            return
+        title = next(title for title, ending in FORMS if ending == ".csv")
+        action = next(a for a in menu.actions() if a.text().startswith(title))
+        qtbot.mouseClick(menu, Qt.MouseButton.LeftButton, pos=menu.actionGeometry(action).center())
+
+    QTimer.singleShot(500, pick)
+    click(qtbot, attention.results.export_button)
+    qtbot.waitUntil(table.exists, timeout=LONG)
+    qtbot.waitUntil(lambda: not attention.results.exporting.busy, timeout=LONG)
+    assert "VTA" in table.read_text()
+
+    # A long job is left running, the window is closed, and the job is found again.
+    click(qtbot, attention.pair.presets["GLUT"])
+    qtbot.waitUntil(attention.button.isEnabled, timeout=20_000)
+    noted = len(list(history.history_folder().iterdir()))
+    click(qtbot, attention.button)
+    qtbot.waitUntil(lambda: len(list(history.history_folder().iterdir())) > noted, timeout=LONG)
+    pid = process_of(attention.run.folder)["pid"]
+    assert attention.button.text() == "Cancel"
+    psutil.Process(pid).suspend()  # so that it is surely still there
+    viewer.close()
+    QApplication.processEvents()
+
+    again = make_napari_viewer(show=True)
+    jobs = open_panel(again, "Jobs")
+    qtbot.waitUntil(lambda: jobs.model.rowCount() > noted, timeout=LONG)
+    assert jobs.model.jobs[0].state == "running"
+    assert psutil.pid_exists(pid)
+    psutil.Process(pid).resume()
+    qtbot.waitUntil(lambda: jobs.model.jobs[0].state == "done", timeout=LONG)
+    first = jobs.table.visualRect(jobs.model.index(0, 0)).center()
+    qtbot.mouseClick(jobs.table.viewport(), Qt.MouseButton.LeftButton, pos=first)
+    qtbot.waitUntil(jobs.open_button.isEnabled, timeout=20_000)
+    click(qtbot, jobs.open_button)
+    qtbot.waitUntil(lambda: "DAPI" in again.layers, timeout=LONG)
