@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from zarr.storage import ZipStore
 
 from napari_teramind.brain import layout, multiscale
 from napari_teramind.brain.layout import BIN, Channel, LabelInfo, Placement
@@ -22,11 +24,7 @@ def read_root(path: str) -> dict[str, Any]:
     UserError
         If there is nothing at `path`, or something else than a brain.
     """
-    try:
-        root = zarr.open_group(path, mode="r")
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        # Zarr's own errors are ValueErrors; broken JSON and missing files come as they are.
-        raise _no_group(path, error) from error
+    root = open_root(path)
     meta = root.attrs.asdict().get("teramind")
     if not isinstance(meta, dict) or "images" not in meta or "complete" not in meta:
         raise UserError(
@@ -41,6 +39,33 @@ def read_root(path: str) -> dict[str, Any]:
     return meta
 
 
+def open_root(path: str) -> zarr.Group:
+    """Open a Zarr group for reading: a folder, a zip file, or a remote address.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it cannot be read.
+    """
+    try:
+        if is_zip(path):
+            return zarr.open_group(ZipStore(path, mode="r"), mode="r")
+        return zarr.open_group(path, mode="r")
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+        # Zarr's own errors are ValueErrors; broken JSON and missing files come as they are.
+        raise _no_group(path, error) from error
+
+
+def is_zip(path: str) -> bool:
+    """Whether a path names a zip file on this computer."""
+    return "://" not in path and path.lower().endswith(".zip") and not Path(path).is_dir()
+
+
+def is_there(path: str) -> bool:
+    """Whether a local brain is still there; a remote one is taken to be."""
+    return "://" in path or Path(path).exists()
+
+
 def _no_group(path: str, error: Exception) -> UserError:
     """Say why a path could not be opened."""
     if "://" in path:
@@ -49,6 +74,10 @@ def _no_group(path: str, error: Exception) -> UserError:
         )
     if not Path(path).exists():
         return UserError(f"There is no brain at {path}: check the path.")
+    if is_zip(path):
+        return UserError(
+            f"{path} is no zip file of a Zarr group: its 'zarr.json' must lie at the top of it."
+        )
     if (Path(path) / "zarr.json").exists():
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         return UserError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import filelock
 
+from napari_teramind.brain.foundation import is_zip
 from napari_teramind.brain.ledger import Ledger
 from napari_teramind.errors import UserError
 
@@ -38,6 +39,10 @@ def local_folder(brain: BrainStore) -> Path:
         raise UserError(
             f"{brain.path} is remote, and results are kept in the brain: copy the brain to this"
             " computer."
+        )
+    if is_zip(brain.path):
+        raise UserError(
+            f"{brain.path} is a zip file, and results are kept in the brain: unpack it first."
         )
     return Path(brain.path)
 

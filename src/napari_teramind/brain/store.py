@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import zarr
 
 from napari_teramind.brain import layout
-from napari_teramind.brain.foundation import read_root
+from napari_teramind.brain.foundation import is_zip, open_root, read_root
 from napari_teramind.brain.multiscale import MultiscaleImage
 from napari_teramind.errors import UserError
 
@@ -270,8 +272,11 @@ class BrainStore:
 
         layout.check_name(name, "table")
         try:
+            if is_zip(self.path):
+                with zipfile.ZipFile(self.path) as packed:
+                    return pd.read_parquet(io.BytesIO(packed.read(f"tables/{name}.parquet")))
             return pd.read_parquet(f"{self.path}/tables/{name}.parquet")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"{self.path} has no table {name!r} that can be read: see its folder 'tables'."
             ) from error
@@ -283,7 +288,7 @@ def open_brain(path: str | Path) -> BrainStore:
     Parameters
     ----------
     path : str or Path
-        Folder, or an address that fsspec understands (``https://...``, ``s3://...``).
+        Folder, zip file, or an address that fsspec understands (``https://...``, ``s3://...``).
 
     Raises
     ------
@@ -296,7 +301,7 @@ def open_brain(path: str | Path) -> BrainStore:
         raise UserError(
             f"{path} is only half made: its making was interrupted; make it again, overwriting it."
         )
-    return BrainStore(path, zarr.open_group(path, mode="r"), meta)
+    return BrainStore(path, open_root(path), meta)
 
 
 def _read_channels(

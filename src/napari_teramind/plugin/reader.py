@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,16 +31,31 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] 
 def is_brain(path: str | Path) -> bool:
     """Whether a local folder says in its root metadata that it is one of our brain stores."""
     folder = Path(path)
+    if folder.suffix.lower() == ".zip":
+        return _is_zipped_brain(folder)
     for name in ("zarr.json", ".zattrs"):
         try:
             values = json.loads((folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # no such file, unreadable, or not JSON: not ours
             continue
         if isinstance(values, dict):
-            attributes = values.get("attributes", values)
-            mark = attributes.get("teramind") if isinstance(attributes, dict) else None
-            return isinstance(mark, dict) and "format" in mark and "shape" in mark
+            return _marked(values)
     return False
+
+
+def _marked(values: dict[str, Any]) -> bool:
+    attributes = values.get("attributes", values)
+    mark = attributes.get("teramind") if isinstance(attributes, dict) else None
+    return isinstance(mark, dict) and "format" in mark and "shape" in mark
+
+
+def _is_zipped_brain(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as packed:
+            values = json.loads(packed.read("zarr.json"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return False
+    return isinstance(values, dict) and _marked(values)
 
 
 def read(path: str | list[str]) -> list[Any]:

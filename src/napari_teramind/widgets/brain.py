@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import html
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
@@ -19,11 +18,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_teramind.brain import BrainStore
+from napari_teramind.brain.foundation import is_there
 from napari_teramind.errors import UserError
 from napari_teramind.plugin.layers import tag_of
 from napari_teramind.widgets.contents import Contents
 from napari_teramind.widgets.empty import NoBrain
 from napari_teramind.widgets.gene_list import GeneList
+from napari_teramind.widgets.open_anything import OpenAnything
 from napari_teramind.widgets.opening import show_gene
 from napari_teramind.widgets.panel import Panel
 from napari_teramind.widgets.parts import (
@@ -62,6 +63,7 @@ class BrainWidget(Panel):
         self.answer.setTextFormat(Qt.TextFormat.RichText)  # gene symbols are in italics
         self.genes = GeneList(self.session)
         self.contents = Contents(self.session)
+        self.opening = OpenAnything(self.session)
         self.empty = NoBrain(self.session)
         self._pages = QStackedLayout(self)
         self._pages.addWidget(self.empty)
@@ -91,6 +93,7 @@ class BrainWidget(Panel):
         outer.addWidget(self.answer)
         outer.addWidget(QLabel("In this brain"))
         outer.addWidget(self.contents)
+        outer.addWidget(self.opening)
         return content
 
     def refresh(self) -> None:
@@ -133,7 +136,7 @@ class BrainWidget(Panel):
             return False
         try:
             # Zarr takes what is not there for zeros: a brain that has gone would look empty.
-            if not Path(brain.path).exists():
+            if not is_there(brain.path):
                 raise UserError(gone(brain.path))
             show_gene(self.session, gene)
         except (UserError, OSError) as error:

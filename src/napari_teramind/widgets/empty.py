@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QPushButton, QVBoxLayout, QWidget
 
+from napari_teramind.widgets.open_anything import OpenAnything
 from napari_teramind.widgets.opening import add_brain
 from napari_teramind.widgets.parts import MARGIN, sentence
 from napari_teramind.widgets.phantom import show_phantom
@@ -19,6 +20,7 @@ class NoBrain(QWidget):
         self._session = session
         self.open_button = QPushButton("Open a brain ...")
         self.open_button.setToolTip("Open a brain store: a folder that ends in .zarr")
+        self.opening = OpenAnything(session)
         self.phantom_button = QPushButton("Try the phantom")
         self.phantom_button.setToolTip("A procedural mouse brain; made here, no download")
         layout = QVBoxLayout(self)
@@ -27,6 +29,7 @@ class NoBrain(QWidget):
         layout.addWidget(sentence("<b>No brain yet.</b> Open a brain, or try the phantom."))
         layout.addWidget(self.open_button)
         layout.addWidget(self.phantom_button)
+        layout.addWidget(self.opening)
         layout.addWidget(
             sentence(
                 "A brain is a store with stains and gene expression, made with "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
 
+from napari_teramind.errors import UserError
 from napari_teramind.plugin.contents import item_layers
 from napari_teramind.plugin.layers import GENE_COLORS, LayerTuple, gene_layer, layer_color, tag_of
 from napari_teramind.plugin.reader import NO_LAYERS, is_brain, read
@@ -28,6 +30,55 @@ def add_brain(viewer: Viewer, path: str | Path) -> list[Layer]:
     if found == NO_LAYERS:
         return []
     return [add_layer(viewer, layer) for layer in found]
+
+
+def open_anything(session: Session, path: str, then: Callable[[], None]) -> None:
+    """Open a brain or any OME-Zarr image, on this computer or elsewhere; reads beside the loop.
+
+    Parameters
+    ----------
+    session
+        Whose viewer.
+    path
+        A folder, a zip file or an address.
+    then
+        Called when it was opened, or was told why not.
+    """
+
+    def opened(found: list[LayerTuple] | str) -> None:
+        viewer = session.viewer
+        if viewer is None:
+            return
+        if isinstance(found, str):
+            show_error(found)
+        else:
+            for layer in found:
+                add_layer(viewer, layer)
+        then()
+
+    Beside(session, _read_anything, path, then=opened)
+
+
+def _read_anything(path: str) -> list[LayerTuple]:
+    from napari_teramind.brain import open_brain
+    from napari_teramind.plugin.layers import brain_layers
+    from napari_teramind.plugin.omezarr import image_layers, is_image
+
+    try:
+        if is_image(path):
+            return image_layers(path)
+        return brain_layers(open_brain(path))
+    except UserError:
+        raise
+    except Exception as error:
+        # Every kind of server fails in a way of its own; here it is read first.
+        if "://" not in path:
+            raise
+        reason = str(error).strip().splitlines()
+        raise UserError(
+            f"{path} could not be read ({reason[0] if reason else type(error).__name__}): check "
+            "the connection, and that the server can send parts of files."
+        ) from error
 
 
 def show_gene(session: Session, gene: str) -> Layer | None:

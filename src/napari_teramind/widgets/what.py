@@ -8,6 +8,7 @@ from pathlib import Path
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QLabel, QToolButton, QWidget
 
+from napari_teramind.brain.foundation import is_there, is_zip
 from napari_teramind.widgets.checkpoints import Facts
 from napari_teramind.widgets.parts import PathChoice, form, sentence
 from napari_teramind.widgets.session import Session
@@ -70,8 +71,13 @@ class What(QWidget):
         brain, checkpoints = self._session.brain, self._session.checkpoints
         if brain is None:
             return "Open a brain first."
-        if not Path(brain.path).exists():
+        if not is_there(brain.path):
             return gone(brain.path)
+        if "://" in brain.path or is_zip(brain.path):
+            return (
+                f"Results are kept in the brain, and {brain.path} cannot be written into: copy it "
+                "to a folder of yours and open the copy."
+            )
         if not os.access(brain.path, os.W_OK):
             return (
                 f"Results are kept in the brain, and {brain.path} cannot be written to: copy it to "

@@ -1,0 +1,87 @@
+"""Any OME-Zarr image, 0.4 or 0.5, as layers that are read as they are looked at."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_teramind.brain.foundation import open_root
+from napari_teramind.brain.multiscale import MultiscaleImage
+from napari_teramind.errors import UserError
+from napari_teramind.plugin.lazy import LazyView
+
+if TYPE_CHECKING:
+    from napari_teramind.plugin.layers import LayerTuple
+
+
+def image_layers(path: str) -> list[LayerTuple]:
+    """Return the channels of an image, or a label image.
+
+    Parameters
+    ----------
+    path
+        A folder, a zip file, or an address that fsspec understands.
+
+    Raises
+    ------
+    UserError
+        If there is no OME-Zarr image that can be read.
+    """
+    image = MultiscaleImage(open_root(path), path)
+    axes = [i for i, axis in enumerate(image.axes) if axis != "c"]
+    title = image.name or PurePosixPath(path.rstrip("/")).name
+    common: dict[str, Any] = {
+        "scale": [image.scale(0)[i] for i in axes],
+        "translate": [image.translation(0)[i] for i in axes],
+        "units": ["um" if image.axes[i] in "zyx" else "pixel" for i in axes],
+        "axis_labels": [image.axes[i] for i in axes],
+        "metadata": {"path": path},
+    }
+    labels = "image-label" in image.attributes.get("ome", image.attributes)
+    if labels and np.issubdtype(image.dtype, np.integer):
+        return [_layer(image, None, common | {"name": title}, "labels")]
+    if "c" not in image.axes:
+        return [_layer(image, None, common | {"name": title}, "image")]
+    layers = []
+    count = image.shape[image.axes.index("c")]
+    for i in range(count):
+        meta = common | {"name": f"{title} {i}" if count > 1 else title}
+        if i < len(image.channels):
+            channel = image.channels[i]
+            meta |= {
+                "name": channel.name or meta["name"],
+                "colormap": f"#{channel.color}",
+                "contrast_limits": channel.window,
+            }
+        # A panel of 500 genes is an image too: its first channels tell what it is.
+        meta |= {"blending": "additive", "visible": i < MOST_VISIBLE}
+        layers.append(_layer(image, i, meta, "image"))
+    return layers[:MOST_CHANNELS]
+
+
+MOST_VISIBLE = 3
+MOST_CHANNELS = 16
+
+
+def _layer(
+    image: MultiscaleImage, channel: int | None, meta: dict[str, Any], kind: str
+) -> LayerTuple:
+    views = []
+    for level in image.levels:
+        spans: list[Any] = [(0, size) for size in level.shape]
+        if channel is not None:
+            spans[image.axes.index("c")] = channel
+        views.append(LazyView(level, spans))
+    many = len(views) > 1
+    return (views if many else views[0]), meta | {"multiscale": many}, kind
+
+
+def is_image(path: str) -> bool:
+    """Whether there is an OME-Zarr image at a path or an address; reads its metadata."""
+    try:
+        MultiscaleImage(open_root(path), path)
+    except UserError:
+        return False
+    return True

@@ -1,0 +1,208 @@
+"""Opening brains and images that are no folder of ours: zip files, addresses, other programs'."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from napari.utils.notifications import notification_manager
+from ome_zarr.io import parse_url
+from ome_zarr.writer import write_image, write_labels
+from qtpy.QtCore import Qt
+
+from napari_teramind.brain import BrainStore, open_brain
+from napari_teramind.brain.result import ResultWriter
+from napari_teramind.errors import UserError
+from napari_teramind.plugin.omezarr import image_layers
+from napari_teramind.plugin.reader import get_reader
+from napari_teramind.widgets.brain import BrainWidget
+
+LONG = 30_000
+
+
+@pytest.fixture
+def zipped(tiny_brain: BrainStore, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.zarr.zip"
+    root = Path(tiny_brain.path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
+        for file in sorted(root.rglob("*")):
+            if file.is_file():
+                packed.write(file, file.relative_to(root))
+    return path
+
+
+class Counting(SimpleHTTPRequestHandler):
+    asked: list[str] = []  # noqa: RUF012
+    parts = True
+
+    def do_GET(self) -> None:
+        """Send a file, or the part of it that was asked for."""
+        self.asked.append(self.path)
+        wanted, file = self.headers.get("Range"), Path(self.translate_path(self.path))
+        if wanted is None or not self.parts or not file.is_file():
+            super().do_GET()
+            return
+        data = file.read_bytes()
+        first, last = wanted.removeprefix("bytes=").split("-")
+        start = int(first) if first else len(data) - int(last)
+        stop = min(len(data), int(last) + 1) if first and last else len(data)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
+        self.send_header("Content-Length", str(stop - start))
+        self.end_headers()
+        self.wfile.write(data[start:stop])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tiny_brain: BrainStore, tmp_path: Path):
+    shutil.copytree(tiny_brain.path, tmp_path / "www" / "brain.zarr")
+    Counting.asked.clear()
+    handler = partial(Counting, directory=str(tmp_path / "www"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def panel(make_napari_viewer) -> BrainWidget:
+    viewer = make_napari_viewer(show=True)
+    _, panel = viewer.window.add_plugin_dock_widget("napari-teramind", "Brain")
+    return panel
+
+
+def open_by_typing(panel: BrainWidget, qtbot, text: str) -> None:
+    field = panel.empty.opening if panel.session.brain is None else panel.opening
+    qtbot.keyClicks(field.address, text)
+    qtbot.keyClick(field.address, Qt.Key.Key_Return)
+    qtbot.waitUntil(field.button.isEnabled, timeout=LONG)
+
+
+def test_a_zipped_brain_is_read_and_not_written(zipped: Path, tiny_arrays):
+    stains, genes, _ = tiny_arrays
+    assert get_reader(str(zipped)) is not None
+    brain = open_brain(zipped)
+    np.testing.assert_array_equal(brain.read_stains((0, 256, 0, 384), (0, 4)), stains)
+    np.testing.assert_array_equal(brain.read_genes((0, 16, 0, 24), (0, 4)), genes)
+    assert brain.table("gene_totals")["total"].sum() == genes.sum()
+    with pytest.raises(UserError, match="unpack it first"):
+        ResultWriter.create(brain, "a", (0, 64, 0, 64), (0, 2), {})
+
+
+def test_what_is_no_zipped_brain_is_told(tmp_path: Path):
+    broken = tmp_path / "a.zarr.zip"
+    broken.write_bytes(b"PK nothing")
+    assert get_reader(str(broken)) is None
+    with pytest.raises(UserError, match="no zip file of a Zarr group"):
+        open_brain(broken)
+
+
+def test_a_zipped_brain_in_the_panel(panel, zipped, qtbot):
+    open_by_typing(panel, qtbot, str(zipped))
+    viewer = panel.session.viewer
+    assert "DAPI" in viewer.layers
+    qtbot.keyClicks(panel.gene, "Pvalb")
+    qtbot.keyClick(panel.gene, Qt.Key.Key_Return)
+    assert "Pvalb" in viewer.layers
+    _, simulate = viewer.window.add_plugin_dock_widget("napari-teramind", "Simulate")
+    assert "cannot be written into" in simulate.problem()
+
+
+def test_a_brain_elsewhere_reads_only_what_is_looked_at(served, panel, qtbot):
+    address = f"http://127.0.0.1:{served.server_address[1]}/brain.zarr"
+    open_by_typing(panel, qtbot, address)
+    viewer = panel.session.viewer
+    assert "PolyT" in viewer.layers
+    asked = [path for path in Counting.asked if "/c/" in path]
+    everything = sum(
+        1
+        for file in Path(served.RequestHandlerClass.keywords["directory"]).rglob("c/**/*")
+        if file.is_file()
+    )
+    assert 0 < len(set(asked)) < everything / 2
+    before = len(Counting.asked)
+    qtbot.keyClicks(panel.gene, "Pvalb")
+    qtbot.keyClick(panel.gene, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: "Pvalb" in viewer.layers, timeout=LONG)
+    assert any("genes" in path for path in Counting.asked[before:])
+    assert not any("stains/0/" in path for path in Counting.asked[before:])
+
+
+def test_a_server_that_cannot_send_parts_is_told(served, panel, qtbot, monkeypatch):
+    monkeypatch.setattr(Counting, "parts", False)
+    address = f"http://127.0.0.1:{served.server_address[1]}/brain.zarr"
+    open_by_typing(panel, qtbot, address)
+    assert "that the server can send parts of files" in notification_manager.records[-1].message
+
+
+def test_an_address_without_anything_is_told(served, panel, qtbot):
+    open_by_typing(panel, qtbot, f"http://127.0.0.1:{served.server_address[1]}/nothing.zarr")
+    assert "no brain that can be read" in notification_manager.records[-1].message
+    assert len(panel.session.viewer.layers) == 0
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_images_of_ome_zarr_py(panel, tmp_path: Path, qtbot, version: str):
+    from ome_zarr.format import FormatV04, FormatV05
+
+    fmt = FormatV04() if version == "0.4" else FormatV05()
+    path = tmp_path / "theirs.ome.zarr"
+    rng = np.random.default_rng(1)
+    data = rng.integers(0, 255, (2, 3, 64, 96), np.uint8)
+    store = parse_url(path, mode="w", fmt=fmt).store
+    group = zarr.group(store=store, zarr_format=2 if version == "0.4" else 3)
+    write_image(
+        data, group, axes=[{"name": "c", "type": "channel"}, *(
+            {"name": name, "type": "space", "unit": "micrometer"} for name in "zyx")],
+        fmt=fmt,
+        scale={"c": 1, "z": 10, "y": 0.5, "x": 0.5},
+    )  # fmt: skip
+    labels = (data[0] > 100).astype(np.int32)
+    write_labels(
+        labels, group, name="cells", axes=[
+            {"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"],
+        fmt=fmt,
+        scale={"z": 10, "y": 0.5, "x": 0.5},
+    )  # fmt: skip
+    open_by_typing(panel, qtbot, str(path))
+    layers = panel.session.viewer.layers
+    assert len(layers) == 2
+    np.testing.assert_array_equal(np.asarray(layers[1].data[0]), data[1])
+    np.testing.assert_allclose(layers[0].scale, (10, 0.5, 0.5))
+    assert [str(unit) for unit in layers[0].units] == ["micrometer"] * 3
+    ((values, meta, kind),) = image_layers(str(path / "labels" / "cells"))
+    assert kind == "labels"
+    np.testing.assert_array_equal(np.asarray(values[0]), labels)
+    assert meta["scale"] == [10, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_images_of_ngff_zarr(tmp_path: Path, version: str):
+    import ngff_zarr
+
+    data = np.random.default_rng(2).integers(0, 999, (2, 3, 64, 96)).astype(np.uint16)
+    image = ngff_zarr.to_ngff_image(
+        data, dims=["c", "z", "y", "x"], scale={"c": 1, "z": 4, "y": 0.2, "x": 0.2},
+        axes_units={"z": "micrometer", "y": "micrometer", "x": "micrometer"},
+    )  # fmt: skip
+    path = tmp_path / "theirs.ome.zarr"
+    ngff_zarr.to_ngff_zarr(
+        str(path), ngff_zarr.to_multiscales(image, scale_factors=[2]), version=version
+    )
+    layers = image_layers(str(path))
+    assert len(layers) == 2
+    values, meta, kind = layers[1]
+    assert (kind, meta["multiscale"]) == ("image", True)
+    assert meta["scale"] == pytest.approx([4, 0.2, 0.2])
+    np.testing.assert_array_equal(np.asarray(values[0]), data[1])
