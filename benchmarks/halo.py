@@ -1,7 +1,8 @@
 """Measure how far a quick surround is from the exact one, and what each costs.
 
-``python benchmarks/halo.py BRAIN`` generates fields of 256 x 256 px x 2 slices of a brain, with the
-packaged network, once with the exact surround and once with each quick one, the same noise. Told
+``python benchmarks/halo.py [BRAIN]`` generates fields of 256 x 256 px x 2 slices of a brain
+(default: a phantom of size S that it makes), with the packaged network, once with the exact surround and once
+with each quick one, the same noise. Told
 are grey levels of difference on average, within the outermost 32 px and inside of them; structural
 similarity of quick with exact, beside that of two exact samples with different seeds, which says
 what a difference means; patch evaluations and seconds.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ import napari_teramind as tm
 from napari_teramind.brain import BrainStore
 from napari_teramind.model import TeraMind
 from napari_teramind.model.packaged import PACKAGED, checkpoint_path
+from napari_teramind.phantom import make_phantom
 from napari_teramind.simulate import Request, lay_out
 
 RESULTS = Path(__file__).parent / "results" / "halo.json"
@@ -35,13 +38,21 @@ HALOS = (0, 1, 2, 3, 4, 6)
 def main() -> None:
     """Measure, print and keep the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("brain")
-    parser.add_argument("--fields", type=int, default=4)
-    parser.add_argument("--steps", type=int, nargs="+", default=[8, 15])
+    parser.add_argument("brain", nargs="?")
+    parser.add_argument("--fields", type=int, default=3)
+    parser.add_argument("--steps", type=int, nargs="+", default=[8])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    brain = tm.open_brain(options.brain)
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.brain or str(Path(folder) / "phantom.zarr")
+        if options.brain is None:
+            make_phantom(Path(path), size="S")
+        run_all(tm.open_brain(path), options)
+
+
+def run_all(brain: BrainStore, options: argparse.Namespace) -> None:
+    """Measure every number of steps."""
     model = tm.load_model(checkpoint_path(PACKAGED))
     rois = places(brain, options.fields, options.seed)
     results: dict[str, Any] = {

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QListWidget,
     QPushButton,
+    QSizePolicy,
     QWidget,
 )
 
@@ -73,6 +74,7 @@ class GeneEdits(QWidget):
         self.list = QListWidget()
         self.list.setToolTip("Made in this order; Delete takes one away")
         self.list.setFixedHeight(self.list.fontMetrics().height() * (ROWS + 1))
+        self.list.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.remove_button = QPushButton("Remove")
         self.compare = QCheckBox("Compare with unedited")
         self.compare.setToolTip(
