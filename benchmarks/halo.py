@@ -1,11 +1,11 @@
 """Measure how far a quick surround is from the exact one, and what each costs.
 
 ``python benchmarks/halo.py [BRAIN]`` generates fields of 256 x 256 px x 2 slices of a brain
-(default: a phantom of size S that it makes), with the packaged network, once with the exact surround and once
-with each quick one, the same noise. Told
-are grey levels of difference on average, within the outermost 32 px and inside of them; structural
-similarity of quick with exact, beside that of two exact samples with different seeds, which says
-what a difference means; patch evaluations and seconds.
+(default: a phantom of size S that it makes), with the packaged network, once with the exact
+surround and once with each quick one, the same noise. Told are grey levels of difference on
+average, within the outermost 32 px and inside of them; structural similarity of quick with exact,
+beside that of two exact samples with different seeds, which says what a difference means; patch
+evaluations and seconds.
 
 Results go to ``benchmarks/results/halo.json``.
 """

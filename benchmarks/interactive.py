@@ -1,9 +1,9 @@
 """Measure how long somebody waits who clicks Generate on a small region.
 
-``python benchmarks/interactive.py [BRAIN]`` copies a brain (default: makes a phantom of size S), and
-has a worker generate 256 x 256 px x 2 slices of it with the packaged network, as the Simulate panel
-does: quick surround, 8 steps. Told are the seconds from the click to the first preview and to the
-end: for the first click, which starts the worker; for a second one with another seed; for a
+``python benchmarks/interactive.py [BRAIN]`` copies a brain (default: makes a phantom of size S),
+and has a worker generate 256 x 256 px x 2 slices of it with the packaged network, as the Simulate
+panel does: quick surround, 8 steps. Told are the seconds from the click to the first preview and to
+the end: for the first click, which starts the worker; for a second one with another seed; for a
 knock-out in a square of 128 px, with the states of the run before at hand, and without them; and
 for the published number of steps.
 

@@ -221,7 +221,7 @@ def test_a_structure_becomes_the_roi_of_the_other_panels(panel, qtbot):
     assert panel.session.region.roi() == (32, 224, 32, 192)
     assert other.values()["roi"] == (32, 224, 32, 192)
     assert other.values()["slices"] == (1, 2)
-    assert other.where.rectangle_button.isChecked()
+    assert other.where.where.rectangle_button.isChecked()
     assert panel.answer.text().startswith("The ROI is the box around CP on slice 1, 21 x 17 um")
     type_in(qtbot, panel, "TH")
     panel.roi_button.click()

@@ -162,7 +162,8 @@ def test_the_whole_brain_and_an_ellipse(panel, qtbot):
     where.choice.setCurrentIndex(2)
     assert panel.plan_label.text().startswith("256 x 384 px x 4 slices")
     assert not where.where.isVisible()
-    where.choice.setCurrentIndex(0)
+    panel.session.region.draw()  # as the Atlas panel does, and Shift-D
+    assert where.kind == "region"
     where.where.shape.setCurrentText("Ellipse")
     where.where.draw_button.click()
     layer = viewer.layers["ROI"]

@@ -56,6 +56,7 @@ class GenerateWhere(QWidget):
         layout.addWidget(self.where)
         self.choice.currentIndexChanged.connect(self._on_choice)
         self.acronyms.textChanged.connect(self.refresh)
+        session.region.drawing.connect(self.choose_region)
         session.region.changed.connect(self.refresh)
         session.structures.changed.connect(self.refresh)
         self.refresh()
@@ -64,6 +65,10 @@ class GenerateWhere(QWidget):
     def kind(self) -> str:
         """`REGION`, `STRUCTURE` or `BRAIN`."""
         return str(self.choice.currentData())
+
+    def choose_region(self) -> None:
+        """Generate what is seen or drawn, not a structure or everything."""
+        self.choice.setCurrentIndex(self.choice.findData(REGION))
 
     def _on_choice(self, _: int) -> None:
         if self.kind == STRUCTURE:

@@ -26,14 +26,14 @@ class Panel(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.session = session_of(napari_viewer)
-        self._placed = False
+        self.placed = False
 
     def showEvent(self, event: QShowEvent) -> None:
         """Watch the window that the panel is part of; there is none before."""
         super().showEvent(event)
         self.session.watch(self)
-        if not self._placed:
-            self._placed = True
+        if not self.placed:
+            self.placed = True
             QTimer.singleShot(0, self._join_others)  # napari has not finished adding the dock
 
     def _join_others(self) -> None:
@@ -48,7 +48,7 @@ class Panel(QWidget):
             for panel in window.findChildren(Panel)
             if panel is not self
             and (other := dock_of(panel)) is not None
-            and panel._placed
+            and panel.placed
             and not other.isFloating()
             and not other.isHidden()
             and window.dockWidgetArea(other) == area

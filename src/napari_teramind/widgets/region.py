@@ -24,6 +24,8 @@ class Region(QObject):
     """What is to be generated, for all panels of one viewer."""
 
     changed = Signal()
+    drawing = Signal()
+    """The user draws the region, or has it drawn around a structure."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -94,6 +96,7 @@ class Region(QObject):
             self._shapes = layer
             layer.events.data.connect(self._on_shapes)
         self._from_view = False
+        self.drawing.emit()
         self.changed.emit()
 
     def outline(self, box: tuple[float, float, float, float]) -> None:

@@ -87,7 +87,7 @@ class SimulateWidget(Panel):
         self.session.generation_changed.connect(self._on_generation)
         self.where.changed.connect(self._refresh_plan)
         self.edits.changed.connect(self._refresh_plan)
-        self.session.generate_asked.connect(self.generate)
+        self.session.generate_asked.connect(self._on_asked)
         self.what.changed.connect(self._refresh_plan)
         self.how.changed.connect(self._refresh_plan)
         self.button.clicked.connect(self._on_button)
@@ -100,6 +100,10 @@ class SimulateWidget(Panel):
         else:
             self.session.generation.cancel()
             self._refresh_run()
+
+    def _on_asked(self) -> None:
+        self.where.choose_region()
+        self.generate()
 
     def generate(self) -> None:
         """Start generating what the panel says, or say why not."""
