@@ -87,7 +87,7 @@ def test_what_cannot_be_is_told(small_brain, network, acronym):
     ):
         with pytest.raises(UserError, match=words):
             lay_out(small_brain, network.config, Request(WHOLE.roi, (0, 2), **wrong))
-    with pytest.raises(UserError, match="No bin of the slices"):
+    with pytest.raises(UserError, match="No bin of the region"):
         structure_box(small_brain, [acronym], (0, 0))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_teramind.attention.tiles import Mask, Region
-from napari_teramind.brain.bins import bin_labels, structure_table
+from napari_teramind.brain.bins import bin_labels, structure_extent, structure_ids
 from napari_teramind.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,30 +30,10 @@ def structure_mask(
     """
     if not structures:
         raise UserError("No structure was named; give acronyms, as SNc, or none for all bins.")
-    table = structure_table(brain)
-    ids = np.fromiter(
-        sorted(set().union(*(table.within(acronym) for acronym in structures))), np.int64
-    )
-    labels = bin_labels(brain)
+    ids, labels = structure_ids(brain, structures), bin_labels(brain)
 
     def mask(box: BinBox, slices: range) -> NDArray[np.bool_]:
         return np.isin(labels(box, slices), ids)
 
-    b0, _, c0, _ = region.box
-    z0, z1 = region.slices
-    rows = np.zeros(region.shape[1], bool)
-    columns = np.zeros(region.shape[2], bool)
-    levels = []
-    for z in range(z0, z1):
-        found = mask(region.box, range(z, z + 1))[0]
-        rows |= found.any(axis=1)
-        columns |= found.any(axis=0)
-        levels += [z] if found.any() else []
-    if not levels:
-        raise UserError(
-            f"No bin of the region lies in {' or '.join(structures)}; choose another structure,"
-            " region or slices."
-        )
-    y, x = np.flatnonzero(rows), np.flatnonzero(columns)
-    box = (b0 + int(y[0]), b0 + int(y[-1]) + 1, c0 + int(x[0]), c0 + int(x[-1]) + 1)
-    return Region(box, (levels[0], levels[-1] + 1)), mask
+    box, levels = structure_extent(brain, structures, region.box, region.slices)
+    return Region(box, levels), mask

@@ -76,10 +76,53 @@ def bin_labels(brain: BrainStore) -> BinLabels:
     return read
 
 
+def structure_ids(brain: BrainStore, structures: Sequence[str]) -> NDArray[np.int64]:
+    """Ids of some structures and of everything inside them.
+
+    Raises
+    ------
+    UserError
+        If the brain has no structures, or not these.
+    """
+    table = structure_table(brain)
+    return np.fromiter(
+        sorted(set().union(*(table.within(acronym) for acronym in structures))), np.int64
+    )
+
+
+def structure_extent(
+    brain: BrainStore, structures: Sequence[str], box: BinBox, slices: tuple[int, int]
+) -> tuple[BinBox, tuple[int, int]]:
+    """Shrink a box of bins, and a range of slices, to what holds some structures.
+
+    Raises
+    ------
+    UserError
+        If a structure is not known, or none lies there.
+    """
+    ids, labels = structure_ids(brain, structures), bin_labels(brain)
+    b0, b1, c0, c1 = box
+    rows, columns = np.zeros(b1 - b0, bool), np.zeros(c1 - c0, bool)
+    levels = []
+    for z in range(*slices):
+        found = np.isin(labels(box, range(z, z + 1))[0], ids)
+        rows |= found.any(axis=1)
+        columns |= found.any(axis=0)
+        levels += [z] if found.any() else []
+    if not levels:
+        raise UserError(
+            f"No bin of the region lies in {' or '.join(structures)}; choose another structure,"
+            " region or slices."
+        )
+    y, x = np.flatnonzero(rows), np.flatnonzero(columns)
+    shrunk = (b0 + int(y[0]), b0 + int(y[-1]) + 1, c0 + int(x[0]), c0 + int(x[-1]) + 1)
+    return shrunk, (levels[0], levels[-1] + 1)
+
+
 def structure_box(
     brain: BrainStore, structures: Sequence[str], slices: tuple[int, int] | None = None
-) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
-    """Return the pixels and slices that hold some structures.
+) -> tuple[BinBox, tuple[int, int]]:
+    """Return the pixels (y0, y1, x0, x1) and slices (z0, z1) that hold some structures.
 
     Parameters
     ----------
@@ -88,40 +131,15 @@ def structure_box(
     structures
         Acronyms; their parts belong to them.
     slices
-        Look in these only (z0, z1); all if not given.
-
-    Returns
-    -------
-    tuple
-        (y0, y1, x0, x1) px and (z0, z1), half open.
+        Look in these only; all if not given.
 
     Raises
     ------
     UserError
         If a structure is not known, or none lies there.
     """
-    table = structure_table(brain)
-    ids = sorted(set().union(*(table.within(acronym) for acronym in structures)))
-    labels = bin_labels(brain)
     depth, height, width = brain.shape
-    rows, columns = ceil_div(height, BIN), ceil_div(width, BIN)
-    seen_rows, seen_columns = np.zeros(rows, bool), np.zeros(columns, bool)
-    levels = []
-    for z in range(*(slices or (0, depth))):
-        found = np.isin(labels((0, rows, 0, columns), range(z, z + 1))[0], ids)
-        seen_rows |= found.any(axis=1)
-        seen_columns |= found.any(axis=0)
-        levels += [z] if found.any() else []
-    if not levels:
-        raise UserError(
-            f"No bin of the slices lies in {' or '.join(structures)}; choose another structure or "
-            "other slices."
-        )
-    y, x = np.flatnonzero(seen_rows), np.flatnonzero(seen_columns)
-    roi = (
-        int(y[0]) * BIN,
-        min(height, int(y[-1] + 1) * BIN),
-        int(x[0]) * BIN,
-        min(width, int(x[-1] + 1) * BIN),
-    )
-    return roi, (levels[0], levels[-1] + 1)
+    everything = (0, ceil_div(height, BIN), 0, ceil_div(width, BIN))
+    box, levels = structure_extent(brain, structures, everything, slices or (0, depth))
+    y0, y1, x0, x1 = (edge * BIN for edge in box)
+    return (y0, min(height, y1), x0, min(width, x1)), levels

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_teramind.brain.bins import BinBox, BinLabels, bin_labels, structure_table
+from napari_teramind.brain.bins import BinBox, BinLabels, bin_labels, structure_ids
 from napari_teramind.brain.layout import BIN
 from napari_teramind.errors import UserError
 from napari_teramind.simulate.region import PatchBox, Roi
@@ -152,9 +152,7 @@ class Edits:
                         f"The edit {edit} changes nothing: no bin of {BIN} px has its centre there."
                     )
             if edit.structure is not None:
-                self._ids[edit.structure] = np.fromiter(
-                    sorted(structure_table(brain).within(edit.structure)), np.int64
-                )
+                self._ids[edit.structure] = structure_ids(brain, [edit.structure])
                 self._labels = bin_labels(brain)
 
     def __bool__(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_teramind.brain.bins import structure_table
+from napari_teramind.brain.bins import structure_ids
 from napari_teramind.diffusion.samplers import plan_steps
 from napari_teramind.errors import UserError
 from napari_teramind.simulate.edits import Edit
@@ -190,9 +190,7 @@ def lay_out(
     if 0 < len(request.outline) < 3:
         raise UserError("An outline has at least three corners (y, x).")
     if request.structures:
-        table = structure_table(brain)
-        for acronym in request.structures:
-            table.within(acronym)
+        structure_ids(brain, request.structures)
     plan_steps(request.sampler, request.steps)
     if request.noise not in ("philox", "published"):
         raise UserError(f"The noise '{request.noise}' is not known; use philox or published.")

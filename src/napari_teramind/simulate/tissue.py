@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_teramind.brain.bins import bin_labels, structure_table
+from napari_teramind.brain.bins import bin_labels, structure_ids
 from napari_teramind.brain.layout import BIN
 from napari_teramind.simulate.region import PatchBox, grown
 
@@ -104,8 +104,7 @@ def wanted_patches(brain: BrainStore, layout: Layout, slices: tuple[int, int]) -
     box = (target.top * b, target.bottom * b, target.left * b, target.right * b)
     inside = np.ones((box[1] - box[0], box[3] - box[2]), bool)
     if request.structures:
-        table = structure_table(brain)
-        ids = sorted(set().union(*(table.within(acronym) for acronym in request.structures)))
+        ids = structure_ids(brain, request.structures)
         labels = bin_labels(brain)
         inside &= np.isin(labels(box, range(slices[0], min(slices[1], brain.shape[0]))), ids).any(
             axis=0
