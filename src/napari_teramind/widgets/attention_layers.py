@@ -12,7 +12,7 @@ from napari_teramind.plugin.layers import LayerTuple, tag_of
 from napari_teramind.plugin.relief import KIND, relief_layers
 from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.camera import show_all
-from napari_teramind.widgets.opening import above_genes
+from napari_teramind.widgets.opening import above_genes, select_again
 from napari_teramind.widgets.session import Session
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class AttentionLayers(QObject):
             at = Layer.create(data, meta, kind)
             selected = set(viewer.layers.selection)
             viewer.layers.insert(above_genes(self._session, viewer), at)
-            viewer.layers.selection = selected
+            select_again(viewer, selected)
         at.visible = True
         if turn:
             self._turn()

@@ -146,6 +146,19 @@ def add_layer(
     return layer
 
 
+def select_again(viewer: Viewer, selected: set[Layer]) -> None:
+    """Select what was selected before a layer was added.
+
+    Not in 3D where a labels layer was: napari fails to tell what lies under the mouse there before
+    the mouse has moved.
+    """
+    from napari.layers import Labels
+
+    kept = selected & set(viewer.layers)
+    if viewer.dims.ndisplay == 2 or not any(isinstance(layer, Labels) for layer in kept):
+        viewer.layers.selection = kept
+
+
 def above_genes(session: Session, viewer: Viewer) -> int:
     """Return where a layer goes that lies over the brain's images and under its structures."""
     below = [

@@ -21,7 +21,7 @@ from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.checkpoints import Checkpoints
 from napari_teramind.widgets.comparing import difference_layers, identity, unedited
 from napari_teramind.widgets.generation import Generation, was_cancelled
-from napari_teramind.widgets.opening import add_layer
+from napari_teramind.widgets.opening import add_layer, select_again
 from napari_teramind.widgets.region import Region
 from napari_teramind.widgets.structures import Structures
 from napari_teramind.words import about
@@ -228,7 +228,7 @@ class Session(QObject):
             viewer.layers.remove(layer)
         for layer_data in found:
             add_layer(viewer, layer_data)
-        viewer.layers.selection = kept & set(viewer.layers)
+        select_again(viewer, kept)
 
     def watch(self, widget: QWidget) -> None:
         """End what runs when the window that a panel is part of goes away."""
