@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from napari_teramind.brain import BrainStore
 from napari_teramind.errors import UserError
-from napari_teramind.model import ModelConfig
+from napari_teramind.model import ModelConfig, TeraMind
 from napari_teramind.training import TrainConfig
+from napari_teramind.training.loop import network_shape
 from napari_teramind.training.samples import Block, allowed_corners, draw
 from napari_teramind.training.source import SampleSource, common_panel
-from napari_teramind.training.step import draw_times
+from napari_teramind.training.step import Objective, draw_times, make_batch
 
 CONFIG = ModelConfig(genes=1, stains=1, gene_slices=1, patch=32)
 
@@ -39,6 +40,20 @@ def test_images_and_genes_stay_together(seed: int) -> None:
     assert not sample.clean[0, 0][~inside].any()
     assert not genes[~inside].any()
     assert inside.sum() in (64 * 64, 64 * 48, 48 * 48)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), across=st.integers(2, 5))
+def test_larger_blocks_hold_the_same_tissue(seed: int, across: int) -> None:
+    sample = draw(coordinate_block(), CONFIG, 128, np.random.default_rng(seed), across)
+    assert sample.mask.shape == sample.clean.shape[-2:] == (32 * across, 32 * across)
+    values = np.rint((sample.clean[0, 0] + 1) * 127.5)
+    genes = np.kron(sample.genes[0, 0], np.ones((16, 16)))
+    inside = sample.mask > 0
+    np.testing.assert_array_equal(values[inside], genes[inside] % 256)
+    # The block may stick out of the crop by half a patch: on one side of an axis, on both, or not.
+    sticking = {(32 * across - 16 * a) * (32 * across - 16 * b) for a in range(3) for b in range(3)}
+    assert inside.sum() in sticking
 
 
 def test_padding_turns_and_flips_all_occur() -> None:
@@ -106,6 +121,35 @@ def test_panels(tiny_brain: BrainStore) -> None:
         common_panel([tiny_brain], ["Nope"])
     with pytest.raises(UserError, match="at least one brain"):
         common_panel([], None)
+
+
+def test_what_blocks_and_weights_may_be() -> None:
+    with pytest.raises(UserError, match="'block' must be from 2 to 5"):
+        TrainConfig(block=6)
+    with pytest.raises(UserError, match="'shifted' must be at least 0"):
+        TrainConfig(shifted=-1)
+
+
+def test_without_weight_the_shifted_patches_are_left_out(tiny_brain: BrainStore) -> None:
+    """The collage term, and its gradient, are those of the published loss all the same."""
+    train = TrainConfig(patch=32, batch=2, channels=4, block=3, dropout=0)
+    panel = common_panel([tiny_brain], None)
+    shape, _ = network_shape([tiny_brain], panel, train)
+    samples = SampleSource([tiny_brain], panel, shape, train)
+    batch = make_batch([samples[0], samples[1]], range(2), shape, train, 0)
+    torch.manual_seed(0)
+    model = TeraMind(shape)
+    torch.nn.init.normal_(model.unet.exit.weight)
+    parts = (batch.noisy, batch.target, batch.genes, batch.mask, batch.t)
+    both, alone = Objective(model, 1.0)(*parts), Objective(model, 0.0)(*parts)
+    half = Objective(model, 0.5)(*parts)
+    assert batch.noisy.shape[-2:] == (96, 96)
+    assert alone[0] == both[0] > 0
+    assert alone[1] == 0 < both[1]
+    assert half[1] == both[1] / 2
+    (found,) = torch.autograd.grad(alone.sum(), model.unet.exit.weight)
+    (wanted,) = torch.autograd.grad(both[0], model.unet.exit.weight)
+    torch.testing.assert_close(found, wanted)
 
 
 def test_requests_that_leave_nothing_to_draw(tiny_brain: BrainStore) -> None:

@@ -59,6 +59,13 @@ def train(
     crop: Annotated[
         int | None, Option(help="Side of a training crop in px; 256, or 128 for patches of 32.")
     ] = None,
+    block: Annotated[
+        int, Option(min=2, help="Shifted patches on a side of a sample; published: 2.")
+    ] = 2,
+    shifted: Annotated[
+        float,
+        Option(min=0, help="Weight of the loss on shifted patches; 0 spares half of the work."),
+    ] = 1.0,
     batch: Annotated[int, Option(min=1, help="Samples in one evaluation, of all processes.")] = 8,
     accumulate: Annotated[int, Option(min=1, help="Evaluations in one step.")] = 1,
     steps: Annotated[int, Option(min=1, help="Optimiser steps.")] = 2000,

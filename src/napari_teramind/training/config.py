@@ -49,6 +49,11 @@ class TrainConfig:
         Checkpoint whose weights the run starts from, genes by name; None: random weights.
     crop
         Side of a training crop in px, a multiple of the patch. None: 256, or 128 for patches of 32.
+    block
+        Shifted patches on a side of a sample, which hold (block - 1)^2 collage patches; published: 2.
+    shifted
+        Weight of the loss on the shifted patches; published: 1. At 0 the decoder does not run on
+        them: it spares most of its work, and learns from collage patches alone.
     exclude
         Pixels (y0, y1, x0, x1), held out in every slice of every brain: no crop touches them.
     batch, accumulate
@@ -99,6 +104,8 @@ class TrainConfig:
     genes: tuple[str, ...] | None = None
     init: str | None = None
     crop: int | None = None
+    block: int = 2
+    shifted: float = 1.0
     exclude: tuple[int, int, int, int] | None = None
     batch: int = 8
     accumulate: int = 1
@@ -139,6 +146,13 @@ class TrainConfig:
                 f"The training crop must be a multiple of the patch ({self.patch} px), "
                 f"not {self.crop_px} px."
             )
+        if not 2 <= self.block <= self.crop_px // self.patch + 1:
+            raise UserError(
+                f"The training setting 'block' must be from 2 to {self.crop_px // self.patch + 1} "
+                f"for crops of {self.crop_px} px, not {self.block}."
+            )
+        if self.shifted < 0:
+            raise UserError(f"The setting 'shifted' must be at least 0, not {self.shifted}.")
         if self.focus is not None:
             low, high, share = self.focus
             if not (0 <= low < high <= 1000 and 0 <= share <= 1):

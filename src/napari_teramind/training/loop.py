@@ -174,7 +174,7 @@ def fit(
             config,
             source,
             team,
-            team.share(Objective(run.trainee.model)),
+            team.share(Objective(run.trainee.model, config.shifted)),
             stains,
             folder,
             Validator(places, panel, shape, config) if folder is not None else None,

@@ -1,4 +1,4 @@
-"""The two-term loss on a 2 x 2 block of shifted patches (DESIGN section 3)."""
+"""The two-term loss on a block of shifted patches (DESIGN section 3)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ class Batch:
     Attributes
     ----------
     noisy, target
-        (B, stains, M, 2p, 2p): masked x_t, and what the network shall say of it.
+        (B, stains, M, np, np): masked x_t, and what the network shall say of it, for blocks of
+        n x n patches.
     genes
-        (B, genes, S, 2p/16, 2p/16).
+        (B, genes, S, np/16, np/16).
     mask
-        (B, 1, 1, 2p, 2p); 0 in the crop's padding.
+        (B, 1, 1, np, np); 0 in the crop's padding.
     t
         (B,) times.
     """
@@ -43,9 +44,9 @@ def diffuse(
     Parameters
     ----------
     clean, noise
-        (B, stains, M, 2p, 2p).
+        (B, stains, M, np, np).
     genes
-        (B, genes, S, 2p/16, 2p/16).
+        (B, genes, S, np/16, np/16).
     mask
         Broadcastable to ``clean``.
     t
@@ -60,11 +61,24 @@ def diffuse(
     return Batch(noisy, target, genes, mask, t)
 
 
-def losses(model: TeraMind, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the collage term and the masked term of the shifted patches; the loss is their sum."""
+def losses(model: TeraMind, batch: Batch, shifted: bool = True) -> tuple[Tensor, Tensor]:
+    """Return the collage term and the masked term of the shifted patches.
+
+    The published loss is their sum.
+
+    Parameters
+    ----------
+    model
+        The network.
+    batch
+        Diffused samples.
+    shifted
+        Whether the decoder runs on the shifted patches too; else their term is 0.
+    """
     half = model.config.patch // 2
-    inner, outer = model.output_patches(batch.noisy, batch.genes, batch.t, shifted=True)
+    inner, *outer = model.output_patches(batch.noisy, batch.genes, batch.t, shifted)
     crop = batch.target[..., half:-half, half:-half]
     collage = torch.mean((crop - inner.float()) ** 2)
-    shifted = torch.mean(batch.mask * (batch.target - outer.float()) ** 2)
-    return collage, shifted
+    if not outer:
+        return collage, torch.zeros_like(collage)
+    return collage, torch.mean(batch.mask * (batch.target - outer[0].float()) ** 2)

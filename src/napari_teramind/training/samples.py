@@ -34,16 +34,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Sample:
-    """One 2 x 2 block of shifted patches of a padded crop.
+    """One block of n x n shifted patches of a padded crop.
 
     Attributes
     ----------
     clean
-        (stains, M, 2p, 2p) float32 in [-1, 1]; 0 in the crop's padding.
+        (stains, M, np, np) float32 in [-1, 1]; 0 in the crop's padding.
     genes
-        (genes, S, 2p/16, 2p/16) float32; 0 in the padding.
+        (genes, S, np/16, np/16) float32; 0 in the padding.
     mask
-        (2p, 2p) float32; 0 in the padding.
+        (np, np) float32; 0 in the padding.
     """
 
     clean: np.ndarray
@@ -93,11 +93,13 @@ def allowed_corners(
     return np.stack([ys[keep], xs[keep]], axis=1)
 
 
-def draw(block: Block, config: ModelConfig, crop: int, rng: np.random.Generator) -> Sample:
-    """Draw a crop, a random 2 x 2 block of its shifted patches, a turn and a flip.
+def draw(
+    block: Block, config: ModelConfig, crop: int, rng: np.random.Generator, across: int = 2
+) -> Sample:
+    """Draw a crop, a random block of its shifted patches, a turn and a flip.
 
-    Only the four patches that the loss sees are cut out; the crop itself is never made. The grid
-    of positions is symmetric, so turning the four patches equals turning the crop first.
+    Only the patches that the loss sees are cut out; the crop itself is never made. The grid
+    of positions is symmetric, so turning the patches equals turning the crop first.
 
     Parameters
     ----------
@@ -109,17 +111,18 @@ def draw(block: Block, config: ModelConfig, crop: int, rng: np.random.Generator)
         Side of a crop in px.
     rng
         Source of all choices.
+    across
+        Shifted patches on a side of the block, at most ``crop / p + 1``.
     """
-    p = config.patch
+    p, side = config.patch, across * config.patch
     top, left = block.corners[rng.integers(len(block.corners))] * BIN
-    across = crop // p
-    # Offset inside the crop of the 2 x 2 shifted patches: from -p/2 in steps of p.
-    dy, dx = (int(n) * p - p // 2 for n in rng.integers(across, size=2))
-    clean = np.zeros((config.stains, config.image_slices, 2 * p, 2 * p), np.float32)
-    genes = np.zeros((config.genes, config.gene_slices, 2 * p // BIN, 2 * p // BIN), np.float32)
-    mask = np.zeros((2 * p, 2 * p), np.float32)
-    ys = slice(max(dy, 0), min(dy + 2 * p, crop))
-    xs = slice(max(dx, 0), min(dx + 2 * p, crop))
+    # Offset inside the crop of the shifted patches: from -p/2 in steps of p.
+    dy, dx = (int(n) * p - p // 2 for n in rng.integers(crop // p + 2 - across, size=2))
+    clean = np.zeros((config.stains, config.image_slices, side, side), np.float32)
+    genes = np.zeros((config.genes, config.gene_slices, side // BIN, side // BIN), np.float32)
+    mask = np.zeros((side, side), np.float32)
+    ys = slice(max(dy, 0), min(dy + side, crop))
+    xs = slice(max(dx, 0), min(dx + side, crop))
     to = np.s_[ys.start - dy : ys.stop - dy, xs.start - dx : xs.stop - dx]
     mask[to] = 1
     pixels = block.stains[:, :, top + ys.start : top + ys.stop, left + xs.start : left + xs.stop]

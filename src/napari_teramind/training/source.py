@@ -109,7 +109,7 @@ class SampleSource:
     def draw(self, number: int, block: Block) -> Sample:
         """Draw sample ``number`` from its block."""
         rng = np.random.default_rng([self.train.seed, 1, number])
-        return draw(block, self.config, self.train.crop_px, rng)
+        return draw(block, self.config, self.train.crop_px, rng, self.train.block)
 
     def __getitem__(self, number: int) -> Sample:
         """Return sample ``number``, reading its block if it is not the stream's last one."""

@@ -49,17 +49,28 @@ class Trainee:
 
 
 class Objective(nn.Module):
-    """The two terms of the loss as a module's output, which is what DDP can wrap."""
+    """The two terms of the loss as a module's output, which is what DDP can wrap.
 
-    def __init__(self, model: TeraMind) -> None:
+    Parameters
+    ----------
+    model
+        The network.
+    weight
+        Of the term of the shifted patches; at 0 the decoder does not run on them.
+    """
+
+    def __init__(self, model: TeraMind, weight: float) -> None:
         super().__init__()
         self.model = model
+        self.weight = weight
 
     def forward(
         self, noisy: Tensor, target: Tensor, genes: Tensor, mask: Tensor, t: Tensor
     ) -> Tensor:
-        """Return (2,): the collage term and the term of the shifted patches."""
-        return torch.stack(losses(self.model, Batch(noisy, target, genes, mask, t)))
+        """Return (2,): the collage term and the weighted term of the shifted patches."""
+        batch = Batch(noisy, target, genes, mask, t)
+        collage, shifted = losses(self.model, batch, shifted=self.weight > 0)
+        return torch.stack((collage, self.weight * shifted))
 
 
 def start(

@@ -103,7 +103,7 @@ class _Trial:
     def __init__(self, source: SampleSource, device: torch.device) -> None:
         self._source, self._device = source, device
         self._trainee = start(source.config, source.panel, source.train, device)
-        self._objective = Objective(self._trainee.model.train())
+        self._objective = Objective(self._trainee.model.train(), source.train.shifted)
         self._steps = 0
         self.parameters = sum(p.numel() for p in self._trainee.model.parameters())
 

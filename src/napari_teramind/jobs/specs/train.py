@@ -38,6 +38,8 @@ class TrainSpec(Spec):
     gene_channels: tuple[Positive, Positive, Positive] = (128, 64, 32)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     crop: Annotated[int, Field(ge=32)] | None = None
+    block: Annotated[int, Field(ge=2)] = 2
+    shifted: Annotated[float, Field(ge=0)] = 1.0
     exclude: Roi | None = None
     batch: Positive = 8
     accumulate: Positive = 1
