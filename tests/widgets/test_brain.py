@@ -11,6 +11,7 @@ from qtpy.QtCore import Qt
 from napari_teramind.attention import attention_to_store
 from napari_teramind.brain import BrainStore, open_brain
 from napari_teramind.plugin.contents import attention_words, read_contents, simulation_words
+from napari_teramind.simulate.edits import parse_edit
 from napari_teramind.widgets.brain import BrainWidget
 from napari_teramind.widgets.opening import add_brain
 from napari_teramind.widgets.parts import PANEL_WIDTH
@@ -152,6 +153,13 @@ def test_provenance_in_words():
         "Generated, slice 2, 1 x 1 um."
     )
     assert simulation_words({}, 0.108) == "Generated."
+    edits = [parse_edit("Th=0@VTA").to_dict(), parse_edit("Mog*2").to_dict()]
+    edited = {"seed": 3, "request": {"edits": edits}}
+    assert simulation_words(edited, 0.108) == (
+        "Generated with Th knocked out in VTA and Mog times 2, seed 3."
+    )
+    mean = {"seed": 3, "statistic": "mean", "of": ["a", "b"]}
+    assert simulation_words(mean, 0.108) == "Mean of 2 samples, generated."
     assert attention_words({"pairs": [["a", "b"], ["c", "d"]]}) == (
         "Attention of a-b and c-d, everywhere in its region."
     )

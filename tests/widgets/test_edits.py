@@ -11,11 +11,13 @@ from napari.layers import Layer
 from qtpy.QtCore import Qt
 
 from napari_teramind.brain import open_brain
+from napari_teramind.errors import UserError
 from napari_teramind.jobs.warm import worker_pid
 from napari_teramind.model import TeraMind, save_model
 from napari_teramind.plugin.layers import stain_layers, structure_layer, tag_of
-from napari_teramind.widgets.edits import in_words
+from napari_teramind.widgets.comparing import difference_layers
 from napari_teramind.widgets.simulate import SimulateWidget
+from simulations import keep_simulation
 
 LONG = 90_000
 pytestmark = pytest.mark.timeout(280)
@@ -194,8 +196,18 @@ def test_several_samples_show_their_mean_and_where_they_differ(panel, draw, qtbo
     )
 
 
+def test_results_of_different_regions_have_no_difference(brain_copy):
+    brain = open_brain(brain_copy)
+    for name, side in (("before", 64), ("after", 128)):
+        image = np.zeros((2, 2, side, side), np.uint8)
+        keep_simulation(brain, name, image, roi=(0, side, 0, side), slices=(0, 2),
+                        provenance={})  # fmt: skip
+    with pytest.raises(UserError, match="not of one region"):
+        difference_layers(brain, "before", "after")
+
+
 def test_edits_in_words():
     from napari_teramind.simulate.edits import parse_edit
 
-    assert in_words(parse_edit("Th=0")) == "Th knocked out"
-    assert in_words(parse_edit("Th*0.5@VTA")) == "Th times 0.5 in VTA"
+    assert parse_edit("Th=0").words == "Th knocked out"
+    assert parse_edit("Th*0.5@VTA").words == "Th times 0.5 in VTA"

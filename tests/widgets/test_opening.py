@@ -18,6 +18,7 @@ from ome_zarr.writer import write_image, write_labels
 from qtpy.QtCore import Qt
 
 from napari_teramind.brain import BrainStore, open_brain
+from napari_teramind.brain.foundation import open_root
 from napari_teramind.brain.result import ResultWriter
 from napari_teramind.errors import UserError
 from napari_teramind.plugin.omezarr import image_layers
@@ -80,6 +81,10 @@ def panel(make_napari_viewer) -> BrainWidget:
     viewer = make_napari_viewer(show=True)
     _, panel = viewer.window.add_plugin_dock_widget("napari-teramind", "Brain")
     return panel
+
+
+def layers_at(path: Path) -> list:
+    return image_layers(open_root(str(path)), str(path))
 
 
 def open_by_typing(panel: BrainWidget, qtbot, text: str) -> None:
@@ -181,10 +186,20 @@ def test_images_of_ome_zarr_py(panel, tmp_path: Path, qtbot, version: str):
     np.testing.assert_array_equal(np.asarray(layers[1].data[0]), data[1])
     np.testing.assert_allclose(layers[0].scale, (10, 0.5, 0.5))
     assert [str(unit) for unit in layers[0].units] == ["micrometer"] * 3
-    ((values, meta, kind),) = image_layers(str(path / "labels" / "cells"))
+    ((values, meta, kind),) = layers_at(path / "labels" / "cells")
     assert kind == "labels"
     np.testing.assert_array_equal(np.asarray(values[0]), labels)
     assert meta["scale"] == [10, 0.5, 0.5]
+
+
+def test_of_many_channels_the_first_are_shown_and_the_others_told_of(panel, tmp_path, qtbot):
+    path = tmp_path / "panel.ome.zarr"
+    group = zarr.open_group(str(path), mode="w", zarr_format=3)
+    write_image(np.arange(20 * 64 * 64).reshape(20, 64, 64), group, axes="cyx")
+    open_by_typing(panel, qtbot, str(path))
+    assert len(panel.session.viewer.layers) == 16
+    told = [n.message for n in notification_manager.records]
+    assert any(f"{path} has 20 channels; the first 16 are shown." in text for text in told)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -200,7 +215,7 @@ def test_images_of_ngff_zarr(tmp_path: Path, version: str):
     ngff_zarr.to_ngff_zarr(
         str(path), ngff_zarr.to_multiscales(image, scale_factors=[2]), version=version
     )
-    layers = image_layers(str(path))
+    layers = layers_at(path)
     assert len(layers) == 2
     values, meta, kind = layers[1]
     assert (kind, meta["multiscale"]) == ("image", True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from qtpy.QtCore import Qt
 from napari_teramind.brain import open_brain
 from napari_teramind.widgets import results
 from napari_teramind.widgets.generation import free_name
+from napari_teramind.widgets.how import How
 from napari_teramind.widgets.simulate import SimulateWidget
 from simulations import keep_simulation
 
@@ -207,6 +209,22 @@ def test_a_panel_closed_during_a_run_is_found_again(panel, small_roi, fake_job, 
     again.button.click()
     assert again.words.text() == "Cancelling"
     qtbot.waitUntil(lambda: session.generation is None, timeout=LONG)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="stands in for the driver's tool with a shell script")
+def test_gpus_are_offered_by_name_when_the_driver_has_answered(qtbot, tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nsleep 1\necho 'Quadro X, 4000 MiB'\necho 'Quadro Y, 70 MiB'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    began = time.monotonic()
+    how = How()
+    qtbot.addWidget(how)
+    assert time.monotonic() - began < 1
+    assert how.device.findData("cuda:0") < 0
+    qtbot.waitUntil(lambda: how.device.findData("cuda:1") > 0, timeout=LONG)
+    assert how.device.itemText(how.device.findData("cuda:0")) == "Quadro X, 4000 MiB free"
+    assert how.values()["device"] == "auto"
 
 
 def test_keys_generate_and_cancel_and_show_the_real_stains(panel, draw, fake_job, qtbot):

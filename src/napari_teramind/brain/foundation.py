@@ -16,15 +16,21 @@ from napari_teramind.brain.layout import BIN, Channel, LabelInfo, Placement
 from napari_teramind.errors import UserError
 
 
-def read_root(path: str) -> dict[str, Any]:
-    """Read what a brain says about itself.
+def about_brain(root: zarr.Group, path: str) -> dict[str, Any]:
+    """Return what a brain says about itself.
+
+    Parameters
+    ----------
+    root
+        As `open_root` opens it.
+    path
+        For messages.
 
     Raises
     ------
     UserError
-        If there is nothing at `path`, or something else than a brain.
+        If it is something else than a brain.
     """
-    root = open_root(path)
     meta = root.attrs.asdict().get("teramind")
     if not isinstance(meta, dict) or "images" not in meta or "complete" not in meta:
         raise UserError(
@@ -102,7 +108,7 @@ def check_target(path: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UserError(f"{path} exists already: choose another name, or allow overwriting.")
     try:
-        read_root(str(path))
+        about_brain(open_root(str(path)), str(path))
     except UserError as error:
         raise UserError(
             f"{path} exists and is not a brain, so that it is not overwritten: choose another name."

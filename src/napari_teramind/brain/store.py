@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 
 from napari_teramind.brain import layout
-from napari_teramind.brain.foundation import is_zip, open_root, read_root
+from napari_teramind.brain.foundation import about_brain, is_zip, open_root
 from napari_teramind.brain.multiscale import MultiscaleImage
 from napari_teramind.errors import UserError
 
@@ -295,13 +295,17 @@ def open_brain(path: str | Path) -> BrainStore:
     UserError
         If there is no brain, or its making was not finished.
     """
-    path = str(path)
-    meta = read_root(path)
+    return brain_in(open_root(str(path)), str(path))
+
+
+def brain_in(root: zarr.Group, path: str) -> BrainStore:
+    """Return the brain in a group that was opened for reading; see `open_brain`."""
+    meta = about_brain(root, path)
     if not meta["complete"]:
         raise UserError(
             f"{path} is only half made: its making was interrupted; make it again, overwriting it."
         )
-    return BrainStore(path, open_root(path), meta)
+    return BrainStore(path, root, meta)
 
 
 def _read_channels(

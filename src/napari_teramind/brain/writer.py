@@ -168,7 +168,7 @@ class BrainWriter:
             If there is no incomplete brain at `path`.
         """
         path = Path(path)
-        meta = foundation.read_root(str(path))
+        meta = foundation.about_brain(foundation.open_root(str(path)), str(path))
         if meta["complete"]:
             raise UserError(f"{path} is complete: there is nothing to resume.")
         promotion.settle(path, meta["images"]["genes"])

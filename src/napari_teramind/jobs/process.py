@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -53,7 +54,7 @@ def job_command(folder: Path) -> list[str]:
     return [*module, "run", spec, "--json", "--log-folder", str(folder)]
 
 
-class WatchedJob:
+class WatchedJob(ABC):
     """A job somewhere else, whose folder has its specification, its events and its log.
 
     Parameters
@@ -77,21 +78,21 @@ class WatchedJob:
         self._events: IO[bytes] = (self.folder / EVENTS_FILE).open("rb")
 
     @property
+    @abstractmethod
     def pid(self) -> int:
         """Process id."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _exit_code(self) -> int | None:
         """Return the exit code of the job's process; None while it runs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cancel(self, grace: float = 5.0) -> None:
         """Ask the job to end, and kill it if it has not after ``grace`` seconds; do not wait."""
-        raise NotImplementedError
 
+    @abstractmethod
     def remove_folder(self) -> None:
         """Remove the job's folder with its events, log and previews, once the job has ended."""
-        raise NotImplementedError
 
     @property
     def log_path(self) -> Path:

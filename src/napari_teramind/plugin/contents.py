@@ -15,6 +15,7 @@ from napari_teramind.plugin.layers import (
     stain_layers,
     structure_layer,
 )
+from napari_teramind.simulate.edits import Edit
 from napari_teramind.words import listed
 
 Kind = Literal["stain", "simulation", "attention", "structures"]
@@ -93,13 +94,13 @@ def item_layers(brain: BrainStore, kind: str, name: str) -> list[LayerTuple]:
 
 def simulation_words(provenance: dict[str, Any], pixel_size: float) -> str:
     """Say how a result was generated, as far as its provenance says."""
-    words = ["Generated"]
+    words = [_what(provenance)]
     match provenance.get("roi_px"), provenance.get("slices"):
         case [y0, y1, x0, x1], [z0, z1]:
             height, width = (y1 - y0) * pixel_size, (x1 - x0) * pixel_size
             which = f"slice {z0}" if z1 - z0 == 1 else f"slices {z0} to {z1 - 1}"
             words.append(f"{which}, {height:.0f} x {width:.0f} um")
-    if "seed" in provenance:
+    if "seed" in provenance and "statistic" not in provenance:
         words.append(f"seed {provenance['seed']}")
     if "steps" in provenance:
         sampler = {"ddim": "DDIM", "dpm++2m": "DPM-Solver++"}.get(provenance.get("sampler", ""), "")
@@ -112,6 +113,19 @@ def simulation_words(provenance: dict[str, Any], pixel_size: float) -> str:
     if provenance.get("checkpoint_sha256"):
         words.append(f"network {provenance['checkpoint_sha256'][:8]}")
     return f"{', '.join(words)}{_by(provenance)}."
+
+
+def _what(provenance: dict[str, Any]) -> str:
+    """Say what was generated: from which genes, and of how many samples it tells."""
+    edits = provenance.get("request", {}).get("edits", ())
+    what = "Generated"
+    if edits:
+        what += f" with {listed([Edit.from_dict(edit).words for edit in edits])}"
+    if "statistic" in provenance:
+        return f"{provenance['statistic'].capitalize()} of {len(provenance['of'])} samples, " + (
+            what[0].lower() + what[1:]
+        )
+    return what
 
 
 def attention_words(provenance: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_teramind.plugin.lazy import LazyView, Recode, channel_pyramid
 from napari_teramind.plugin.looks import structure_colormap, structure_features
+from napari_teramind.simulate.replicates import DEVIATION
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -68,7 +69,6 @@ def brain_layers(brain: BrainStore) -> list[LayerTuple]:
     return layers
 
 
-DEVIATION = "standard deviation"
 DEVIATION_WINDOW = (0.0, 64.0)
 """Grey levels: the least and the most that are told apart."""
 
@@ -169,13 +169,13 @@ def structure_layer(brain: BrainStore) -> LayerTuple:
     if image is None or table is None:
         raise ValueError(f"{brain.path} has no structures")
     repeat = max(1, round(image.scale(0)[-1] / brain.pixel_size))
-    meta = _placement(image, repeat) | {
+    meta = placement(image, repeat) | {
         "name": "structures",
         "colormap": structure_colormap(table),
         "features": structure_features(table),
         "opacity": STRUCTURE_OPACITY,
         "blending": "translucent_no_depth",
-        "metadata": {TAG: _tag(brain, "structures", "structures")},
+        "metadata": {TAG: tag(brain, "structures", "structures")},
     }
     recode = Recode(table["id"].tolist())
     pyramid = channel_pyramid(image.levels, None, finest_repeat=repeat, recode=recode)
@@ -191,12 +191,12 @@ def _image(
     window: Sequence[float],
     kind: str,
 ) -> LayerTuple:
-    meta = _placement(image) | {
+    meta = placement(image) | {
         "name": name,
         "colormap": color,
         "contrast_limits": tuple(window),
         "blending": "additive",
-        "metadata": {TAG: _tag(brain, kind, name)},
+        "metadata": {TAG: tag(brain, kind, name)},
         "rgb": False,
     }
     return _with_data(channel_pyramid(image.levels, channel), meta, "image")
@@ -208,8 +208,8 @@ def _with_data(pyramid: list[LazyView], meta: dict[str, Any], kind: str) -> Laye
     return (pyramid if multiscale else pyramid[0]), meta | {"multiscale": multiscale}, kind
 
 
-def _placement(image: MultiscaleImage, repeat: int = 1) -> dict[str, Any]:
-    """Place a layer whose pixels are `repeat` times finer, in y and x, than the stored ones."""
+def placement(image: MultiscaleImage, repeat: int = 1) -> dict[str, Any]:
+    """Return where a layer lies whose pixels are `repeat` times finer, in y and x, than stored."""
     z, y, x = image.scale(0)[-3:]
     z0, y0, x0 = image.translation(0)[-3:]
     back = (repeat - 1) / 2 / repeat
@@ -221,7 +221,8 @@ def _placement(image: MultiscaleImage, repeat: int = 1) -> dict[str, Any]:
     }
 
 
-def _tag(brain: BrainStore, kind: str, name: str) -> dict[str, Any]:
+def tag(brain: BrainStore, kind: str, name: str) -> dict[str, Any]:
+    """Return what a layer's metadata say it shows; see `tag_of`."""
     return {"brain": brain_key(brain.path), "kind": kind, "name": name}
 
 

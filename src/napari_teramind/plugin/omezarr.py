@@ -6,21 +6,35 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import zarr
 
-from napari_teramind.brain.foundation import open_root
 from napari_teramind.brain.multiscale import MultiscaleImage
-from napari_teramind.errors import UserError
 from napari_teramind.plugin.lazy import LazyView
 
 if TYPE_CHECKING:
     from napari_teramind.plugin.layers import LayerTuple
 
 
-def image_layers(path: str) -> list[LayerTuple]:
-    """Return the channels of an image, or a label image.
+MOST_VISIBLE = 3
+MOST_CHANNELS = 16
+"""Channels that are shown: a panel of 500 genes is an image too."""
+LEFT_OUT = "channels left out"
+"""Key under which the layers' metadata say how many channels are not shown."""
+
+
+def is_image(root: zarr.Group) -> bool:
+    """Whether a group says that it is an OME-Zarr image."""
+    attributes: dict[str, Any] = root.attrs.asdict()
+    return "multiscales" in attributes.get("ome", attributes)
+
+
+def image_layers(root: zarr.Group, path: str) -> list[LayerTuple]:
+    """Return the first channels of an image, or a label image.
 
     Parameters
     ----------
+    root
+        The image's group.
     path
         A folder, a zip file, or an address that fsspec understands.
 
@@ -29,7 +43,7 @@ def image_layers(path: str) -> list[LayerTuple]:
     UserError
         If there is no OME-Zarr image that can be read.
     """
-    image = MultiscaleImage(open_root(path), path)
+    image = MultiscaleImage(root, path)
     axes = [i for i, axis in enumerate(image.axes) if axis != "c"]
     title = image.name or PurePosixPath(path.rstrip("/")).name
     common: dict[str, Any] = {
@@ -46,7 +60,8 @@ def image_layers(path: str) -> list[LayerTuple]:
         return [_layer(image, None, common | {"name": title}, "image")]
     layers = []
     count = image.shape[image.axes.index("c")]
-    for i in range(count):
+    common["metadata"][LEFT_OUT] = max(0, count - MOST_CHANNELS)
+    for i in range(min(count, MOST_CHANNELS)):
         meta = common | {"name": f"{title} {i}" if count > 1 else title}
         if i < len(image.channels):
             channel = image.channels[i]
@@ -55,14 +70,9 @@ def image_layers(path: str) -> list[LayerTuple]:
                 "colormap": f"#{channel.color}",
                 "contrast_limits": channel.window,
             }
-        # A panel of 500 genes is an image too: its first channels tell what it is.
         meta |= {"blending": "additive", "visible": i < MOST_VISIBLE}
         layers.append(_layer(image, i, meta, "image"))
-    return layers[:MOST_CHANNELS]
-
-
-MOST_VISIBLE = 3
-MOST_CHANNELS = 16
+    return layers
 
 
 def _layer(
@@ -76,12 +86,3 @@ def _layer(
         views.append(LazyView(level, spans))
     many = len(views) > 1
     return (views if many else views[0]), meta | {"multiscale": many}, kind
-
-
-def is_image(path: str) -> bool:
-    """Whether there is an OME-Zarr image at a path or an address; reads its metadata."""
-    try:
-        MultiscaleImage(open_root(path), path)
-    except UserError:
-        return False
-    return True

@@ -69,6 +69,20 @@ class Edit:
             where = "@" + ",".join(map(str, self.roi))
         return f"{self.gene}{'=' if self.how == 'set' else '*'}{self.value:g}{where}"
 
+    @property
+    def words(self) -> str:
+        """The edit as people would say it."""
+        what = f"{self.gene} set to {self.value:g}"
+        if self.how == "multiply":
+            what = f"{self.gene} times {self.value:g}"
+        elif self.value == 0:
+            what = f"{self.gene} knocked out"
+        if self.structure is not None:
+            return f"{what} in {self.structure}"
+        if self.roi is not None:
+            return f"{what} in y {self.roi[0]} to {self.roi[1]}, x {self.roi[2]} to {self.roi[3]}"
+        return what
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them."""
         return asdict(self)
@@ -153,7 +167,8 @@ class Edits:
                     )
             if edit.structure is not None:
                 self._ids[edit.structure] = structure_ids(brain, [edit.structure])
-                self._labels = bin_labels(brain)
+        if self._ids:
+            self._labels = bin_labels(brain)
 
     def __bool__(self) -> bool:
         return bool(self._edits)

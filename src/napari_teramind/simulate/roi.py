@@ -198,7 +198,15 @@ class GroupRun:
         edits, before = found
         changed = Edits(self.brain, difference(edits, self.layout.request.edits), self.panel)
         slices = gene_slices(self.model.config, first)
-        return Again(before, changed.reach(self.layout.area, self.layout.patch, slices))
+        # No step computes more than the first; a brain's whole plane would take long to look at.
+        area, steps = self.layout.area, self.layout.request.steps
+        window = step_windows(target, area, steps)[0]
+        reach = np.zeros((area.rows, area.columns), bool)
+        top, left = window.top - area.top, window.left - area.left
+        reach[top : top + window.rows, left : left + window.columns] = changed.reach(
+            window, self.layout.patch, slices
+        )
+        return Again(before, reach)
 
     def _words(self, first: int) -> str:
         inside = self.layout.wanted(first)

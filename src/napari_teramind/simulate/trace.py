@@ -14,8 +14,8 @@ from torch import Tensor
 
 from napari_teramind.simulate.edits import Edit
 
-MOST_BYTES = 2**30
-"""Memory that a process spends on traces at most."""
+MOST_BYTES = 2**29
+"""Main memory that a process spends on traces at most; twice that while one replaces another."""
 
 
 @dataclass
@@ -25,7 +25,8 @@ class Trace:
     Attributes
     ----------
     states, x0
-        (stains, M, rows p, columns p) each; the predicted images go with the states.
+        (stains, M, rows p, columns p) each, in main memory; the predicted images go with the
+        states.
     """
 
     states: list[Tensor] = field(default_factory=list)
@@ -33,8 +34,8 @@ class Trace:
 
     def add(self, state: Tensor, x0: Tensor) -> None:
         """Keep copies of a step's state and predicted image."""
-        self.states.append(state.clone())
-        self.x0.append(x0.clone())
+        self.states.append(state.to("cpu", copy=True))
+        self.x0.append(x0.to("cpu", copy=True))
 
 
 @dataclass(frozen=True)

@@ -172,9 +172,11 @@ class Wavefront:
         ]
         mask &= (rows >= window.top) & (rows < window.bottom)
         mask &= (columns >= window.left) & (columns < window.right)
-        new = torch.from_numpy(mask.repeat(self.p, 0).repeat(self.p, 1)).to(self.state.device)
-        self.state = torch.where(new, self.state, self.again.before.states[s + 1])
-        self.x0 = torch.where(new, self.x0, self.again.before.x0[s + 1])
+        device = self.state.device
+        new = torch.from_numpy(mask.repeat(self.p, 0).repeat(self.p, 1)).to(device)
+        before = self.again.before
+        self.state = torch.where(new, self.state, before.states[s + 1].to(device))
+        self.x0 = torch.where(new, self.x0, before.x0[s + 1].to(device))
 
     def _note(self) -> None:
         if self.trace is not None and self.x0 is not None:

@@ -50,7 +50,7 @@ class TrainConfig:
     crop
         Side of a training crop in px, a multiple of the patch. None: 256, or 128 for patches of 32.
     block
-        Shifted patches on a side of a sample, which hold (block - 1)^2 collage patches; published: 2.
+        Shifted patches on a side of a sample, with (block - 1)^2 collage patches; published: 2.
     shifted
         Weight of the loss on the shifted patches; published: 1. At 0 the decoder does not run on
         them: it spares most of its work, and learns from collage patches alone.

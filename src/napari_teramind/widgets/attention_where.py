@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QStringListModel, Signal
-from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 
-from napari_teramind.atlas import StructureTable
 from napari_teramind.errors import UserError
-from napari_teramind.widgets.acronyms import AcronymCompleter, typed_acronyms
-from napari_teramind.widgets.completing import complete
+from napari_teramind.widgets.acronyms import AcronymField
 from napari_teramind.widgets.parts import form, sentence
 from napari_teramind.widgets.session import Session
 from napari_teramind.widgets.where import Where
@@ -26,15 +24,10 @@ class AttentionWhere(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._known: StructureTable | None = None
         self.choice = QComboBox()
         for name, value in (("Whole brain", BRAIN), ("Structures", STRUCTURES), ("ROI", ROI)):
             self.choice.addItem(name, value)
-        self.acronyms = QLineEdit()
-        self.acronyms.setPlaceholderText("Acronyms, as SNc, VTA")
-        self.acronyms.setToolTip("With everything inside them; the Atlas panel has the tree")
-        self._names = QStringListModel(self)
-        complete(self.acronyms, self._names, AcronymCompleter(self.acronyms))
+        self.acronyms = AcronymField(session, "Acronyms, as SNc, VTA")
         self.found = sentence()
         self.where = Where(session, "Compute")
         layout = QVBoxLayout(self)
@@ -57,17 +50,13 @@ class AttentionWhere(QWidget):
         """`BRAIN`, `STRUCTURES` or `ROI`."""
         return self.choice.currentData()
 
-    def structures(self) -> list[str]:
-        """Return the acronyms that were typed."""
-        return typed_acronyms(self.acronyms.text())
-
     def values(self) -> dict[str, Any]:
         """Fields of an `AttentionSpec`."""
         region = self._session.region
         return {
             "roi": region.roi() if self.kind == ROI else None,
             "slices": region.slices if self.kind == ROI else None,
-            "structures": self.structures() if self.kind == STRUCTURES else None,
+            "structures": self.acronyms.typed() if self.kind == STRUCTURES else None,
         }
 
     def problem(self) -> str:
@@ -76,10 +65,10 @@ class AttentionWhere(QWidget):
             return "Choose where: the current view, or a rectangle that you draw."
         if self.kind != STRUCTURES:
             return ""
-        typed = self.structures()
+        typed = self.acronyms.typed()
         if not typed:
             return "Name a structure by its acronym, as VTA, or several with commas."
-        table, own = self._own_table(), self._session.structures.current
+        table, own = self.acronyms.table, self._session.structures.current
         if table is None:
             return self._session.structures.problem
         try:
@@ -93,23 +82,11 @@ class AttentionWhere(QWidget):
             return str(error)
         return ""
 
-    def _own_table(self) -> StructureTable | None:
-        """Return the brain's own structures: those are what a job can be told to stay within."""
-        found = self._session.structures.own
-        return None if found is None else found.table
-
     def refresh(self, *_: Any) -> None:
         """Show what belongs to the choice."""
         self.where.setVisible(self.kind == ROI)
         self.acronyms.setVisible(self.kind == STRUCTURES)
-        table = self._own_table()
-        if table is not None and table is not self._known:
-            self._known = table
-            self._names.setStringList([f"{s.acronym} - {s.name}" for s in table.values()])
-        words = ""
-        if self.kind == STRUCTURES and table is not None:
-            known = [table.find(a).name for a in self.structures() if table.has(a)]
-            words = ", ".join(known)
+        words = self.acronyms.names() if self.kind == STRUCTURES else ""
         self.found.setText(words)
         self.found.setVisible(bool(words))
         self.changed.emit()

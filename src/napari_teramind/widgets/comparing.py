@@ -8,7 +8,8 @@ import numpy as np
 from napari.utils import Colormap
 
 from napari_teramind.brain import BrainStore
-from napari_teramind.plugin.layers import AXES, TAG, UNITS, brain_key
+from napari_teramind.errors import UserError
+from napari_teramind.plugin.layers import TAG, placement, tag
 
 if TYPE_CHECKING:
     from napari_teramind.plugin.layers import LayerTuple
@@ -39,33 +40,32 @@ def difference_layers(brain: BrainStore, before: str, after: str) -> list[LayerT
         The brain.
     before, after
         Names of results of one region.
+
+    Raises
+    ------
+    UserError
+        If they are not of one region, or too large to be held in memory.
     """
     old, new = brain.simulations[before], brain.simulations[after]
     a, b = old.levels[0], new.levels[0]
-    if a.shape != b.shape or np.prod(a.shape) > MOST_PIXELS:
-        return []
+    if a.shape != b.shape:
+        raise UserError(f"{before} and {after} are not of one region: there is no difference.")
+    if np.prod(a.shape) > MOST_PIXELS:
+        raise UserError(
+            "The region is too large for a difference to be shown; compare the layers instead, or "
+            "edit in a smaller one."
+        )
     layers: list[LayerTuple] = []
     for i, channel in enumerate(new.channels):
         away = np.asarray(b[i]).astype(np.int16) - np.asarray(a[i])
         most = max(8.0, float(np.percentile(np.abs(away), 99.5)))
-        meta = {
+        meta = placement(new) | {
             "name": f"{channel.name} (edited minus unedited)",
-            "scale": new.scale(0)[-3:],
-            "translate": new.translation(0)[-3:],
-            "units": UNITS,
-            "axis_labels": AXES,
             "colormap": DIFFERENCE,
             "contrast_limits": (-most, most),
             "blending": "additive",
             "visible": i == 0,
-            "metadata": {
-                TAG: {
-                    "brain": brain_key(brain.path),
-                    "kind": "difference",
-                    "name": after,
-                    "edited": True,
-                }
-            },
+            "metadata": {TAG: tag(brain, "difference", after) | {"edited": True}},
         }
         layers.append((away, meta, "image"))
     return layers

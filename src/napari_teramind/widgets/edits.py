@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_teramind.errors import UserError
 from napari_teramind.simulate.edits import Edit
 from napari_teramind.widgets import roi as rois
-from napari_teramind.widgets.acronyms import AcronymCompleter
+from napari_teramind.widgets.acronyms import AcronymField
 from napari_teramind.widgets.completing import complete
 from napari_teramind.widgets.parts import form, sentence
 from napari_teramind.widgets.session import Session
@@ -48,7 +48,7 @@ class GeneEdits(QWidget):
         self._session = session
         self._panel: tuple[str, ...] = ()
         self._edits: list[Edit] = []
-        self._genes, self._acronyms = QStringListModel(self), QStringListModel(self)
+        self._genes = QStringListModel(self)
         self.gene = QLineEdit()
         self.gene.setPlaceholderText("Gene symbol")
         complete(self.gene, self._genes)
@@ -67,9 +67,7 @@ class GeneEdits(QWidget):
             self.where.addItem(name, value)
         self.draw_button = QPushButton("Draw")
         self.draw_button.setToolTip("Draw a rectangle around what is to be edited")
-        self.acronym = QLineEdit()
-        self.acronym.setPlaceholderText("Acronym, as VTA")
-        complete(self.acronym, self._acronyms, AcronymCompleter(self.acronym))
+        self.acronym = AcronymField(session, "Acronym, as VTA")
         self.add_button = QPushButton("Add edit")
         self.list = QListWidget()
         self.list.setToolTip("Made in this order; Delete takes one away")
@@ -118,7 +116,6 @@ class GeneEdits(QWidget):
         self.gene.textChanged.connect(self.refresh)
         self.list.currentRowChanged.connect(self.refresh)
         self.compare.toggled.connect(self.changed)
-        self._session.structures.changed.connect(self.refresh)
 
     # What the user does
 
@@ -214,7 +211,7 @@ class GeneEdits(QWidget):
 
     def _on_edits(self) -> None:
         self.list.clear()
-        self.list.addItems([in_words(edit) for edit in self._edits])
+        self.list.addItems([edit.words for edit in self._edits])
         self.refresh()
         self.changed.emit()
 
@@ -228,20 +225,3 @@ class GeneEdits(QWidget):
         self.compare.setVisible(bool(self._edits))
         self.remove_button.setVisible(bool(self._edits))
         self.remove_button.setEnabled(self.list.currentRow() >= 0)
-        own = self._session.structures.own
-        if own is not None and not self._acronyms.stringList():
-            self._acronyms.setStringList([f"{s.acronym} - {s.name}" for s in own.table.values()])
-
-
-def in_words(edit: Edit) -> str:
-    """Say an edit as people would."""
-    what = f"{edit.gene} set to {edit.value:g}"
-    if edit.how == "multiply":
-        what = f"{edit.gene} times {edit.value:g}"
-    elif edit.value == 0:
-        what = f"{edit.gene} knocked out"
-    if edit.structure is not None:
-        return f"{what} in {edit.structure}"
-    if edit.roi is not None:
-        return f"{what} in y {edit.roi[0]} to {edit.roi[1]}, x {edit.roi[2]} to {edit.roi[3]}"
-    return what

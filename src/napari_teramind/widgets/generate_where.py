@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QStringListModel, Signal
-from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 
-from napari_teramind.atlas import StructureTable
 from napari_teramind.errors import UserError
-from napari_teramind.widgets.acronyms import AcronymCompleter, typed_acronyms
-from napari_teramind.widgets.completing import complete
+from napari_teramind.widgets.acronyms import AcronymField
 from napari_teramind.widgets.parts import form, micrometers, sentence
 from napari_teramind.widgets.roi import Roi
 from napari_teramind.widgets.session import Session
@@ -33,16 +31,11 @@ class GenerateWhere(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._known: StructureTable | None = None
         self.choice = QComboBox()
         for name, value in (("Region", REGION), ("Structure", STRUCTURE), ("Whole brain", BRAIN)):
             self.choice.addItem(name, value)
         self.choice.setToolTip("What you see or draw, a structure of the atlas, or everything")
-        self.acronyms = QLineEdit()
-        self.acronyms.setPlaceholderText("Acronym, as VTA")
-        self.acronyms.setToolTip("With everything inside it; the Atlas panel has the tree")
-        self._names = QStringListModel(self)
-        complete(self.acronyms, self._names, AcronymCompleter(self.acronyms))
+        self.acronyms = AcronymField(session, "Acronym, as VTA")
         self.found = sentence()
         self.where = Where(session, shapes=True)
         layout = QVBoxLayout(self)
@@ -87,7 +80,7 @@ class GenerateWhere(QWidget):
             return {
                 "roi": self._structure_roi(),
                 "slices": region.slices,
-                "structures": tuple(typed_acronyms(self.acronyms.text())),
+                "structures": tuple(self.acronyms.typed()),
             }
         return {"roi": region.roi(), "slices": region.slices, "outline": region.outline_px()}
 
@@ -99,10 +92,10 @@ class GenerateWhere(QWidget):
             if self._session.region.roi() is None:
                 return "Choose where to generate: the current view, or a shape that you draw."
             return ""
-        typed = typed_acronyms(self.acronyms.text())
+        typed = self.acronyms.typed()
         if not typed:
             return "Name a structure by its acronym, as VTA, or several with commas."
-        table = self._table()
+        table = self.acronyms.table
         if table is None:
             return self._session.structures.problem or "The structures are being read."
         try:
@@ -121,13 +114,9 @@ class GenerateWhere(QWidget):
             )
         return ""
 
-    def _table(self) -> StructureTable | None:
-        found = self._session.structures.own
-        return None if found is None else found.table
-
     def _boxes(self) -> dict[int, tuple[int, int, int, int]]:
         """Boxes of the structures by slice, pixels of their labels."""
-        own, typed = self._session.structures.own, typed_acronyms(self.acronyms.text())
+        own, typed = self._session.structures.own, self.acronyms.typed()
         if own is None or not typed or not all(own.table.has(acronym) for acronym in typed):
             return {}
         ids = set().union(*(own.table.within(acronym) for acronym in typed))
@@ -159,20 +148,15 @@ class GenerateWhere(QWidget):
         self.where.show_plane(self.kind == REGION)
         self.where.setVisible(self.kind != BRAIN)
         self.acronyms.setVisible(self.kind == STRUCTURE)
-        table = self._table()
-        if table is not None and table is not self._known:
-            self._known = table
-            self._names.setStringList([f"{s.acronym} - {s.name}" for s in table.values()])
-        self.found.setText(self._words(table))
+        self.found.setText(self._words())
         self.found.setVisible(self.kind == STRUCTURE and bool(self.found.text()))
         self.changed.emit()
 
-    def _words(self, table: StructureTable | None) -> str:
-        brain, roi = self._session.brain, self._structure_roi()
-        if table is None or brain is None or self.kind != STRUCTURE:
+    def _words(self) -> str:
+        brain, names = self._session.brain, self.acronyms.names()
+        if brain is None or self.kind != STRUCTURE:
             return ""
-        typed = typed_acronyms(self.acronyms.text())
-        names = ", ".join(table.find(acronym).name for acronym in typed if table.has(acronym))
+        roi = self._structure_roi()
         if roi is None:
             return names
         y0, y1, x0, x1 = roi

@@ -24,7 +24,7 @@ from napari_teramind.jobs import (
     build_spec,
 )
 from napari_teramind.jobs.events import CANCELLED
-from napari_teramind.plugin.layers import DEVIATION
+from napari_teramind.simulate.replicates import DEVIATION, MEAN
 from napari_teramind.widgets.results import ResultLayers
 from napari_teramind.widgets.running import RunningJob
 
@@ -164,9 +164,9 @@ class Generation(QObject):
         try:
             if isinstance(event, Finished):
                 self.name = event.result["name"]
-                base, comma, what = self.name.rpartition(", ")
-                many = comma and what == "mean"
-                also = f"{base}, {DEVIATION}" if many else None
+                also = None
+                if self.values.get("replicates", 1) > 1:
+                    also = f"{self.name.removesuffix(f', {MEAN}')}, {DEVIATION}"
                 self.layer_names = self._layers.show_result(self.name, also)
             else:
                 self._layers.remove_preview()

@@ -8,12 +8,12 @@ import secrets
 import shutil
 import subprocess
 import sys
-from functools import cache
 from typing import Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QSpinBox, QToolButton, QWidget
 
+from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.parts import form, sentence
 
 PUBLISHED_STEPS = 15
@@ -62,8 +62,8 @@ class How(QWidget):
         )
         self.device = QComboBox()
         self.device.setToolTip("What computes")
-        for name, value in devices():
-            self.device.addItem(name, value)
+        self._offer(devices())
+        Beside(self, cuda_devices, then=self._offer)
         self.halo = QComboBox()
         for name, value, _ in HALOS:
             self.halo.addItem(name, value)
@@ -98,6 +98,10 @@ class How(QWidget):
         layout.addWidget(QLabel("Device"), 7, 0)
         layout.addWidget(self.device, 7, 1, 1, 2)
 
+    def _offer(self, devices: list[tuple[str, str]]) -> None:
+        for name, value in devices:
+            self.device.addItem(name, value)
+
     def _roll(self) -> None:
         self.seed.setValue(secrets.randbelow(2**31))
 
@@ -129,25 +133,25 @@ def _steps_words(steps: int) -> str:
 
 
 def devices() -> list[tuple[str, str]]:
-    """Return the devices of this computer, as shown and as named; found out without torch."""
+    """Return the devices that are known without asking, as shown and as named."""
     found = [("Automatic", "auto"), (f"CPU ({os.cpu_count()} cores)", "cpu")]
-    for index, (name, free) in enumerate(cuda_devices()):
-        found.append((f"{name}, {free} free", f"cuda:{index}"))
     if sys.platform == "darwin" and platform.machine() == "arm64":
         found.append(("Apple GPU", "mps"))
     return found
 
 
-@cache
-def cuda_devices() -> tuple[tuple[str, str], ...]:
-    """Return names and free memory of NVIDIA GPUs, as the driver's own tool tells them."""
+def cuda_devices() -> list[tuple[str, str]]:
+    """Return NVIDIA GPUs, as shown and as named, by the driver's own tool; it may take seconds."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return ()
+        return []
     query = [tool, "--query-gpu=name,memory.free", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=2, check=True)
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
-        return ()
+        return []
     rows = [line.rpartition(",") for line in done.stdout.splitlines()]
-    return tuple((name.strip(), free.strip()) for name, _, free in rows)
+    return [
+        (f"{name.strip()}, {free.strip()} free", f"cuda:{index}")
+        for index, (name, _, free) in enumerate(rows)
+    ]

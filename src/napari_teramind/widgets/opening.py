@@ -6,11 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_info
 
 from napari_teramind.errors import UserError
 from napari_teramind.plugin.contents import item_layers
-from napari_teramind.plugin.layers import GENE_COLORS, LayerTuple, gene_layer, layer_color, tag_of
+from napari_teramind.plugin.layers import (
+    GENE_COLORS,
+    LayerTuple,
+    brain_layers,
+    gene_layer,
+    layer_color,
+    tag_of,
+)
+from napari_teramind.plugin.omezarr import LEFT_OUT, image_layers, is_image
 from napari_teramind.plugin.reader import NO_LAYERS, is_brain, read
 from napari_teramind.widgets.beside import Beside
 
@@ -49,25 +57,25 @@ def open_anything(session: Session, path: str, then: Callable[[], None]) -> None
         viewer = session.viewer
         if viewer is None:
             return
-        if isinstance(found, str):
-            show_error(found)
-        else:
-            for layer in found:
-                add_layer(viewer, layer)
+        layers = unless_told(found)
+        for layer in layers:
+            add_layer(viewer, layer)
+        if layers and (left_out := layers[0][1]["metadata"].get(LEFT_OUT)):
+            show_info(
+                f"{path} has {len(layers) + left_out} channels; the first {len(layers)} are shown."
+            )
         then()
 
     Beside(session, _read_anything, path, then=opened)
 
 
 def _read_anything(path: str) -> list[LayerTuple]:
-    from napari_teramind.brain import open_brain
-    from napari_teramind.plugin.layers import brain_layers
-    from napari_teramind.plugin.omezarr import image_layers, is_image
+    from napari_teramind.brain.foundation import open_root
+    from napari_teramind.brain.store import brain_in
 
     try:
-        if is_image(path):
-            return image_layers(path)
-        return brain_layers(open_brain(path))
+        root = open_root(path)
+        return image_layers(root, path) if is_image(root) else brain_layers(brain_in(root, path))
     except UserError:
         raise
     except Exception as error:
@@ -126,13 +134,17 @@ def _insert(session: Session, found: list[LayerTuple] | str) -> None:
     viewer = session.viewer
     if viewer is None:
         return
-    if isinstance(found, str):
-        show_error(found)
-        return
-    for layer in found:
-        data, meta, kind = layer
+    for data, meta, kind in unless_told(found):
         at = len(viewer.layers) if kind == "labels" else above_genes(session, viewer)
         add_layer(viewer, (data, {**meta, "visible": True}, kind), at=at)
+
+
+def unless_told(found: list[LayerTuple] | str) -> list[LayerTuple]:
+    """Return the layers that were read; none if what went wrong was told here."""
+    if isinstance(found, str):
+        show_error(found)
+        return []
+    return found
 
 
 def add_layer(

@@ -17,6 +17,7 @@ from napari_teramind.plugin.layers import (
     simulation_layers,
     tag_of,
 )
+from napari_teramind.widgets.opening import select_again
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -140,7 +141,7 @@ class ResultLayers:
         meta |= _look(preview) | {"name": preview.name}
         viewer.layers.remove(preview)
         result = self._insert(viewer, data, meta, at)
-        viewer.layers.selection = {result if layer is preview else layer for layer in selected}
+        select_again(viewer, {result if layer is preview else layer for layer in selected})
 
     def remove_preview(self) -> None:
         """Take the preview away, as when there will be no result."""
@@ -194,7 +195,7 @@ class ResultLayers:
         layer = Image(data, **meta)
         selected = set(viewer.layers.selection)
         viewer.layers.insert(self._top(viewer) if at is None else at, layer)
-        viewer.layers.selection = selected
+        select_again(viewer, selected)
         return layer
 
     def _top(self, viewer: Viewer) -> int:

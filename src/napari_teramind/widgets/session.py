@@ -21,7 +21,7 @@ from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.checkpoints import Checkpoints
 from napari_teramind.widgets.comparing import difference_layers, identity, unedited
 from napari_teramind.widgets.generation import Generation, was_cancelled
-from napari_teramind.widgets.opening import add_layer, select_again
+from napari_teramind.widgets.opening import add_layer, select_again, unless_told
 from napari_teramind.widgets.region import Region
 from napari_teramind.widgets.structures import Structures
 from napari_teramind.words import about
@@ -220,13 +220,10 @@ class Session(QObject):
         viewer = self.viewer
         if viewer is None:
             return
-        if isinstance(found, str):
-            show_error(found)
-            return
         kept = set(viewer.layers.selection)
         for layer in self.layers("difference"):
             viewer.layers.remove(layer)
-        for layer_data in found:
+        for layer_data in unless_told(found):
             add_layer(viewer, layer_data)
         select_again(viewer, kept)
 
