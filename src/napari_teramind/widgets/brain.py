@@ -21,8 +21,10 @@ from napari_teramind.brain import BrainStore
 from napari_teramind.brain.foundation import is_there
 from napari_teramind.errors import UserError
 from napari_teramind.plugin.layers import tag_of
+from napari_teramind.widgets.compare import Compare
 from napari_teramind.widgets.contents import Contents
 from napari_teramind.widgets.empty import NoBrain
+from napari_teramind.widgets.field import Field3D
 from napari_teramind.widgets.gene_list import GeneList
 from napari_teramind.widgets.open_anything import OpenAnything
 from napari_teramind.widgets.opening import show_gene
@@ -63,6 +65,8 @@ class BrainWidget(Panel):
         self.answer.setTextFormat(Qt.TextFormat.RichText)  # gene symbols are in italics
         self.genes = GeneList(self.session)
         self.contents = Contents(self.session)
+        self.compare = Compare(self.session)
+        self.field = Field3D(self.session)
         self.opening = OpenAnything(self.session)
         self.empty = NoBrain(self.session)
         self._pages = QStackedLayout(self)
@@ -93,6 +97,8 @@ class BrainWidget(Panel):
         outer.addWidget(self.answer)
         outer.addWidget(QLabel("In this brain"))
         outer.addWidget(self.contents)
+        outer.addWidget(self.compare)
+        outer.addWidget(self.field)
         outer.addWidget(self.opening)
         return content
 
