@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from napari_teramind.brain import open_brain
-from napari_teramind.jobs import Failed, Finished, Progress, build_spec, warm
+from napari_teramind.jobs import Failed, Finished, Progress, build_spec
 from napari_teramind.jobs.warm import WarmJob, WarmWorker, close_worker, run_warm, worker_pid
 from napari_teramind.model import save_model
 
@@ -116,15 +116,12 @@ def test_a_worker_that_is_killed_is_told_and_followed_by_another(begin):
     assert worker_pid() not in (None, pid)
 
 
-def test_a_worker_ends_with_its_standard_input_and_when_idle(monkeypatch):
-    worker = WarmWorker()
+def test_a_worker_ends_with_its_standard_input_and_when_idle():
+    worker = WarmWorker(600)
     process = psutil.Process(worker.pid)
     worker.close()
     process.wait(60)
-    command = [*warm.worker_command()[:2], "-c",
-               "from napari_teramind.jobs.worker import serve; serve(0.2)"]  # fmt: skip
-    monkeypatch.setattr(warm, "worker_command", lambda: command)
-    idle = WarmWorker()
+    idle = WarmWorker(0.2)
     psutil.Process(idle.pid).wait(60)
     assert not idle.free
     idle.close()

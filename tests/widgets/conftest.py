@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from napari.layers import Layer
+from napari.settings import get_plugin_settings
 from qtpy.QtCore import QSettings
 
 from napari_teramind.brain import open_brain
@@ -34,6 +35,12 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def own_preferences() -> None:
+    """Keep the tests out of the user's preferences."""
+    get_plugin_settings(path_dir=None)
+
+
+@pytest.fixture(autouse=True, scope="session")
 def no_worker_stays() -> Iterator[None]:
     """Let the worker of the last test end."""
     yield
@@ -45,7 +52,7 @@ def fake_job(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let every job be a small program that behaves as asked for; see `fake_job.py`."""
 
     def become(behaviour: str) -> None:
-        monkeypatch.setattr(running, "run_warm", lambda spec, folder: None)
+        monkeypatch.setattr(running, "run_warm", lambda spec, folder, idle_seconds: None)
         monkeypatch.setattr(
             process,
             "job_command",

@@ -169,15 +169,14 @@ def deep(make_napari_viewer, tmp_path: Path) -> BrainWidget:
     return panel
 
 
-def test_a_field_that_memory_does_not_hold_is_coarser_and_says_so(deep, qtbot, monkeypatch):
-    whole = 4 * 1024 * 1024
-    monkeypatch.setattr(field, "MOST_BYTES", whole // 3)
+def test_a_field_that_is_too_large_is_coarser_and_says_so(deep, qtbot, monkeypatch):
+    monkeypatch.setattr(field, "MOST_SIDE", 600)
     deep.session.viewer.scene.camera.zoom /= 2  # all of the slice is in view
     deep.field.button.click()
     qtbot.waitUntil(lambda: deep.session.viewer.dims.ndisplay == 3, timeout=LONG)
     assert "0.216 um a pixel, 2 times coarser than stored" in deep.field.words.text()
     deep.field.button.click()
-    monkeypatch.setattr(field, "MOST_BYTES", 100)
+    monkeypatch.setattr(field, "MOST_SIDE", 50)
     deep.field.button.click()
     assert "too large" in deep.field.words.text()
     for kind in ("stain", "gene"):

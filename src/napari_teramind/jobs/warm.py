@@ -15,20 +15,29 @@ from napari_teramind.jobs.events import Failed, Finished
 from napari_teramind.jobs.process import EVENTS_FILE, LOG_FILE, WatchedJob
 from napari_teramind.jobs.specs import JobSpec
 
+IDLE_SECONDS = 600.0
+"""How long a worker waits for the next job before it ends, unless asked for otherwise."""
 
-def worker_command() -> list[str]:
+
+def worker_command(idle_seconds: float) -> list[str]:
     """Return the command of a worker."""
-    return [sys.executable, "-P", "-m", "napari_teramind.jobs.worker"]
+    return [sys.executable, "-P", "-m", "napari_teramind.jobs.worker", f"{idle_seconds:g}"]
 
 
 class WarmWorker:
-    """A process that waits for jobs, and ends with this one."""
+    """A process that waits for jobs, and ends with this one.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    idle_seconds
+        How long it waits before it ends by itself.
+    """
+
+    def __init__(self, idle_seconds: float) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="teramind-worker-"))
         with (self._folder / LOG_FILE).open("wb") as log:
             self._process = subprocess.Popen(
-                worker_command(),
+                worker_command(idle_seconds),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -154,8 +163,15 @@ _lock = threading.Lock()
 _worker: WarmWorker | None = None
 
 
-def run_warm(spec: JobSpec, folder: Path) -> WarmJob | None:
+def run_warm(spec: JobSpec, folder: Path, idle_seconds: float = IDLE_SECONDS) -> WarmJob | None:
     """Begin a job in this process's worker, which is started if there is none.
+
+    Parameters
+    ----------
+    spec, folder
+        The job, and a new folder for it.
+    idle_seconds
+        How long a worker that is started now waits for the next job.
 
     Returns
     -------
@@ -168,7 +184,7 @@ def run_warm(spec: JobSpec, folder: Path) -> WarmJob | None:
             _worker.close()
             _worker = None
         if _worker is None:
-            _worker = WarmWorker()
+            _worker = WarmWorker(idle_seconds)
         if not _worker.free:
             return None
         try:
@@ -184,6 +200,12 @@ def close_worker() -> None:
         if _worker is not None:
             _worker.close()
             _worker = None
+
+
+def worker_is_busy() -> bool:
+    """Whether there is a worker that has a job to do."""
+    with _lock:
+        return _worker is not None and _worker.exit_code() is None and not _worker.free
 
 
 def worker_pid() -> int | None:

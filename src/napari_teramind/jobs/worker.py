@@ -1,9 +1,9 @@
 """A process that does one interactive job after the other, and keeps what the next one needs.
 
-Started as ``python -m napari_teramind.jobs.worker``. Its standard input says what to do, a line of
-JSON at a time: ``{"run": FOLDER}`` and ``{"cancel": FOLDER}``. A job's folder is that of any other
-job (see :mod:`.process`); its events are written there. The worker ends with its standard input,
-and by itself when it has had nothing to do for a while, so that memory is given back.
+Started as ``python -m napari_teramind.jobs.worker IDLE_SECONDS``. Its standard input says what to
+do, a line of JSON at a time: ``{"run": FOLDER}`` and ``{"cancel": FOLDER}``. A job's folder is that
+of any other job (see :mod:`.process`); its events are written there. The worker ends with that
+input, and by itself when it has had nothing to do for a while, so that memory is given back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from napari_teramind.jobs.runner import CANCELLED_MESSAGE, run_job
 from napari_teramind.jobs.specs import load_spec
 from napari_teramind.jobs.warmth import Warmth
 
-IDLE_SECONDS = 600.0
 GRACE_SECONDS = 5.0
 
 
@@ -75,8 +74,8 @@ class _Orders:
             self._now = None
 
 
-def serve(idle_seconds: float = IDLE_SECONDS) -> None:
-    """Do what standard input asks for."""
+def serve(idle_seconds: float) -> None:
+    """Do what standard input asks for, until there has been nothing to do for so long."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's own affair
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     orders, warmth = _Orders(), Warmth()
@@ -114,4 +113,4 @@ def _do(folder: Path, orders: _Orders, warmth: Warmth) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(float(sys.argv[1]))

@@ -235,7 +235,7 @@ class Compare(QWidget):
         self._say("")
         if self.chosen == SWIPE:
             self._draw_curtain()
-            self._say("Left of the line: the other. Move the slider.")
+            self._say(f"Left of the line: {self.other.currentText()}.")
         elif begins:
             low, high = self._extent(viewer)
             go_to(viewer, low, high, share=0.95)

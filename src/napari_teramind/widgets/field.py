@@ -15,6 +15,7 @@ from napari_teramind.plugin.layers import AXES, TAG, UNITS, tag_of
 from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.camera import go_to
 from napari_teramind.widgets.parts import micrometers, sentence
+from napari_teramind.widgets.preferences import preferences
 from napari_teramind.widgets.roi import Roi, view_roi
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from napari_teramind.widgets.session import Session
 
-MOST_BYTES = 2**28
-"""Memory that the layers of a field take at most."""
 MOST_SIDE = 2048
 """Pixels of a field a side; every graphics card takes as many in a volume."""
 KINDS = ("stain", "simulation", "gene", "attention")
@@ -70,8 +69,8 @@ class Field3D(QWidget):
         self._own: WeakSet[Layer] = WeakSet()
         self.button = QPushButton(SHOW)
         self.button.setToolTip(
-            f"The visible layers as a volume, at full resolution as far as "
-            f"{MOST_BYTES // 2**20} MB allow"
+            "The visible layers as a volume, at full resolution as far as memory allows (see "
+            "napari's preferences); what was generated is seen where the real stains are hidden"
         )
         self.words = sentence()
         layout = QVBoxLayout(self)
@@ -103,11 +102,15 @@ class Field3D(QWidget):
             self._say("Turn to 2D first, and to what is to be seen in 3D.")
             return
         layers = [layer for kind in KINDS for layer in self._session.layers(kind) if layer.visible]
+        if any(tag_of(layer).get("kind") == "stain" for layer in layers):
+            # Light of both would be added up.
+            layers = [layer for layer in layers if tag_of(layer).get("kind") != "simulation"]
         if not layers:
             self._say("None of this brain's images is visible: show a stain or a gene first.")
             return
         low, high = self._box(box)
-        cuts, coarser = finest_cuts(layers, low, high, MOST_BYTES, MOST_SIDE)
+        most_bytes = preferences().memory.volume_megabytes * 2**20
+        cuts, coarser = finest_cuts(layers, low, high, most_bytes, MOST_SIDE)
         if not cuts:
             self._say("The view is too large to be shown in 3D at any detail: come nearer.")
             return

@@ -15,10 +15,10 @@ from qtpy.QtWidgets import QComboBox, QLabel, QSpinBox, QToolButton, QWidget
 
 from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.parts import form, sentence
+from napari_teramind.widgets.preferences import preferences, when_preferred
+from napari_teramind.widgets.worker_state import WorkerState
 
 PUBLISHED_STEPS = 15
-STEPS = 8
-"""What the panel begins with: see docs/packaged.md for quality against steps."""
 QUICK_PATCHES = 1
 """Surround of the quick kind: see docs/halo.md for how far it is from exact."""
 HALOS: tuple[tuple[str, Any, str], ...] = (
@@ -47,7 +47,6 @@ class How(QWidget):
         self.dice.setToolTip("Take a seed at random")
         self.steps = QSpinBox()
         self.steps.setRange(1, 1000)
-        self.steps.setValue(STEPS)
         self.steps.setToolTip("Diffusion steps: time grows with them")
         self.steps_hint = sentence()
         self.sampler = QComboBox()
@@ -64,12 +63,16 @@ class How(QWidget):
         self.device.setToolTip("What computes")
         self._offer(devices())
         Beside(self, cuda_devices, then=self._offer)
+        self.worker = WorkerState()
         self.halo = QComboBox()
         for name, value, _ in HALOS:
             self.halo.addItem(name, value)
         self.halo.setToolTip("How far around the region the computation reaches")
         self.halo_hint = sentence()
         self._lay_out()
+        self._prefer()
+        forget = when_preferred("generate", self._prefer)
+        self.destroyed.connect(lambda: forget())
         self.dice.clicked.connect(self._roll)
         self.seed.valueChanged.connect(self.changed)
         self.steps.valueChanged.connect(self._refresh)
@@ -97,10 +100,18 @@ class How(QWidget):
         layout.addWidget(self.replicates, 6, 1, 1, 2)
         layout.addWidget(QLabel("Device"), 7, 0)
         layout.addWidget(self.device, 7, 1, 1, 2)
+        layout.addWidget(self.worker, 8, 1, 1, 2)
 
     def _offer(self, devices: list[tuple[str, str]]) -> None:
         for name, value in devices:
             self.device.addItem(name, value)
+
+    def _prefer(self) -> None:
+        """Begin with, or go over to, what the user prefers."""
+        preferred = preferences().generate
+        self.steps.setValue(preferred.steps)
+        self.sampler.setCurrentIndex(self.sampler.findData(preferred.sampler))
+        self.halo.setCurrentIndex(("quick", "exact").index(preferred.surround))
 
     def _roll(self) -> None:
         self.seed.setValue(secrets.randbelow(2**31))

@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_teramind.jobs import Failed, Finished, JobProcess, JobSpec
 from napari_teramind.jobs.process import WatchedJob
 from napari_teramind.jobs.warm import run_warm
+from napari_teramind.widgets.preferences import preferences
 
 POLL_MS = 100
 
@@ -52,7 +53,7 @@ class RunningJob(QObject):
         folder = Path(tempfile.mkdtemp(prefix="teramind-"))
         try:
             spec = make_spec(folder)
-            job = run_warm(spec, folder) if warm else None
+            job = run_warm(spec, folder, 60 * preferences().memory.idle_minutes) if warm else None
             self._job: WatchedJob = job or JobProcess(spec, folder, dies_with_parent=not outlives)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
