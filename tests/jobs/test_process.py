@@ -162,3 +162,12 @@ def test_a_job_dies_with_its_parent_only_when_asked_to(
     finally:
         if job.is_running():
             job.kill()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has classes of priority instead")
+def test_a_job_lets_the_window_go_first(long_job: SimulateSpec) -> None:
+    here = psutil.Process().nice()
+    with JobProcess(long_job) as job:
+        wait_for_work(job)
+        assert psutil.Process(job.pid).nice() == min(19, max(here, 10))
+    assert psutil.Process().nice() == here

@@ -13,9 +13,10 @@ from napari_teramind.brain import BrainStore, open_brain
 from napari_teramind.plugin.contents import attention_words, read_contents, simulation_words
 from napari_teramind.simulate.edits import parse_edit
 from napari_teramind.widgets.brain import BrainWidget
-from napari_teramind.widgets.opening import add_brain
 from napari_teramind.widgets.parts import PANEL_WIDTH
 from simulations import keep_simulation
+
+from .hands import add_brain
 
 LONG = 30_000
 CHECKED, UNCHECKED = Qt.CheckState.Checked, Qt.CheckState.Unchecked

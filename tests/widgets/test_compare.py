@@ -12,8 +12,9 @@ from napari_teramind.plugin.cuts import cut, finest_cuts
 from napari_teramind.plugin.layers import tag_of
 from napari_teramind.widgets import compare, field
 from napari_teramind.widgets.brain import BrainWidget
-from napari_teramind.widgets.opening import add_brain
 from simulations import keep_simulation
+
+from .hands import add_brain
 
 LONG = 30_000
 ROI = (64, 192, 32, 160)

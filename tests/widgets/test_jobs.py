@@ -130,7 +130,9 @@ def test_what_a_job_made_is_opened(jobs_panel, qtbot, tiny_brain, tmp_path, monk
     jobs_panel.table.selectRow(1)
     assert jobs_panel.words.text() == "Done. Done."
     qtbot.mouseClick(jobs_panel.open_button, Qt.MouseButton.LeftButton)
-    assert "DAPI" in [layer.name for layer in jobs_panel.session.viewer.layers]
+    layers = jobs_panel.session.viewer.layers
+    qtbot.waitUntil(lambda: "structures" in layers, timeout=LONG)
+    assert layers[0].name == "DAPI"
     count = len(jobs_panel.session.viewer.layers)
     qtbot.mouseClick(jobs_panel.open_button, Qt.MouseButton.LeftButton)
     assert len(jobs_panel.session.viewer.layers) == count  # it is there already

@@ -21,14 +21,20 @@ def run_file(
     follow_stdin: Annotated[
         bool, Option("--follow-stdin", help="Cancel when standard input is closed.")
     ] = False,
+    low_priority: Annotated[
+        bool, Option("--low-priority", help="Let other programs on this computer go first.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run a job from a file; paths in it count from the file's folder."""
+    from napari_teramind.jobs.priority import let_others_first
     from napari_teramind.jobs.process import end_with_stdin
     from napari_teramind.jobs.specs import load_spec
 
     if follow_stdin:
         end_with_stdin()
+    if low_priority:
+        let_others_first()
     run_spec(lambda: load_spec(job), json, log_folder)
 
 

@@ -51,7 +51,7 @@ def job_command(folder: Path) -> list[str]:
     """
     spec = str(folder / SPEC_FILE)
     module = [sys.executable, "-P", "-m", "napari_teramind"]
-    return [*module, "run", spec, "--json", "--log-folder", str(folder)]
+    return [*module, "run", spec, "--json", "--low-priority", "--log-folder", str(folder)]
 
 
 class WatchedJob(ABC):

@@ -22,6 +22,7 @@ from napari_teramind.errors import UserError
 from napari_teramind.jobs.events import BAD_INPUT, CANCELLED, Event, Failed
 from napari_teramind.jobs.history import append_event
 from napari_teramind.jobs.noting import noted
+from napari_teramind.jobs.priority import let_others_first
 from napari_teramind.jobs.process import EVENTS_FILE, SPEC_FILE
 from napari_teramind.jobs.runner import CANCELLED_MESSAGE, run_job
 from napari_teramind.jobs.specs import load_spec
@@ -76,6 +77,7 @@ class _Orders:
 
 def serve(idle_seconds: float) -> None:
     """Do what standard input asks for, until there has been nothing to do for so long."""
+    let_others_first()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's own affair
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     orders, warmth = _Orders(), Warmth()

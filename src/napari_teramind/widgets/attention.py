@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
     QProgressBar,
@@ -24,6 +24,7 @@ from napari_teramind.widgets.attention_pair import PairChoice
 from napari_teramind.widgets.attention_results import AttentionResults
 from napari_teramind.widgets.attention_run import AttentionRun
 from napari_teramind.widgets.attention_where import STRUCTURES, AttentionWhere
+from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.checkpoints import Facts
 from napari_teramind.widgets.empty import NoBrain
 from napari_teramind.widgets.generation import was_cancelled
@@ -229,12 +230,18 @@ class AttentionWidget(Panel):
         if brain is None or brain_key(brain.path) != run.fields["brain"]:
             show_info(f"The attention {name} is ready, in {run.fields['brain']}.")
             return
+        show_info(f"The attention {name} is ready.")
+        QTimer.singleShot(0, lambda: self._show(run, name))
+
+    def _show(self, run: AttentionRun, name: str) -> None:
+        if self.session.viewer is None:  # the window was closed meanwhile
+            return
         self.results.take(name)
         maps = self.results.maps
         if maps is not None:
             depth, height, width = maps.region.shape
-            run.learn_speed(depth * height * width)
-        show_info(f"The attention {name} is ready.")
+            # Writes to the disk.
+            Beside(self, run.learn_speed, depth * height * width, then=lambda _: None)
 
     def refresh(self) -> None:
         """Show the session as it is now."""

@@ -21,7 +21,6 @@ from napari_teramind.widgets.attention_plots import TrendPlot
 from napari_teramind.widgets.attention_statistics import StatisticsJobs
 from napari_teramind.widgets.attention_table import RankingTable, heading
 from napari_teramind.widgets.parts import form, sentence, short
-from napari_teramind.widgets.plots import follow_theme
 from napari_teramind.widgets.session import Session
 
 
@@ -50,7 +49,7 @@ class AttentionResults(QWidget):
         self.heading = sentence()
         self.table = RankingTable()
         self.words = sentence(plain=True)
-        self.trend = TrendPlot()
+        self.trend = TrendPlot(session.viewer)
         self._lay_out()
         self._connect()
         self.refresh()
@@ -87,9 +86,6 @@ class AttentionResults(QWidget):
         self._session.structures.changed.connect(self._ask)
         # What is still being read when the window is closed has nowhere to be shown.
         self.destroyed.connect(self.layers.deleteLater)
-        viewer = self._session.viewer
-        if viewer is not None:
-            follow_theme(self.trend.plot, viewer)
 
     # What the user does
 

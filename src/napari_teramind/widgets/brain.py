@@ -160,9 +160,6 @@ def describe(brain: BrainStore) -> str:
     has = [f"stains {', '.join(brain.stain_names)}", f"{len(brain.gene_names)} genes"]
     if brain.structures is not None:
         has.append("structures")
-    results = len(brain.simulations)
-    if results:
-        has.append(f"{results} generated image{'s' if results > 1 else ''}")
     return f"{depth} slice{'s' if depth > 1 else ''} of {side}; {', '.join(has)}."
 
 

@@ -6,7 +6,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QPushButton, QVBoxLayout, QWidget
 
 from napari_teramind.widgets.open_anything import OpenAnything
-from napari_teramind.widgets.opening import add_brain
+from napari_teramind.widgets.opening import open_anything
 from napari_teramind.widgets.parts import MARGIN, sentence
 from napari_teramind.widgets.phantom import show_phantom
 from napari_teramind.widgets.session import Session
@@ -41,9 +41,8 @@ class NoBrain(QWidget):
 
     def _open(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "Open a brain (a folder that ends in .zarr)")
-        viewer = self._session.viewer
-        if path and viewer is not None:
-            add_brain(viewer, path)
+        if path:
+            open_anything(self._session, path)
 
     def _try_phantom(self) -> None:
         viewer = self._session.viewer

@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker
 
 from napari_teramind.brain import BrainStore
+from napari_teramind.errors import UserError
 from napari_teramind.jobs import (
     Failed,
     Finished,
@@ -24,7 +25,9 @@ from napari_teramind.jobs import (
     build_spec,
 )
 from napari_teramind.jobs.events import CANCELLED
+from napari_teramind.plugin.layers import LayerTuple, simulation_layers
 from napari_teramind.simulate.replicates import DEVIATION, MEAN
+from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.results import ResultLayers
 from napari_teramind.widgets.running import RunningJob
 
@@ -161,17 +164,28 @@ class Generation(QObject):
 
     def _on_ended(self, event: Finished | Failed) -> None:
         self._cancelling = True
-        try:
-            if isinstance(event, Finished):
-                self.name = event.result["name"]
-                also = None
-                if self.values.get("replicates", 1) > 1:
-                    also = f"{self.name.removesuffix(f', {MEAN}')}, {DEVIATION}"
-                self.layer_names = self._layers.show_result(self.name, also)
-            else:
-                self._layers.remove_preview()
-        finally:  # a result that cannot be shown must not leave the panel waiting for it
+        if isinstance(event, Failed):
+            self._layers.remove_preview()
             self.ended.emit(event)
+            return
+        self.name = event.result["name"]
+        names = [self.name]
+        if self.values.get("replicates", 1) > 1:
+            names.append(f"{self.name.removesuffix(f', {MEAN}')}, {DEVIATION}")
+        Beside(self, _read_results, self.brain, names, then=lambda found: self._show(event, found))
+
+    def _show(self, event: Finished, found: list[list[LayerTuple]] | str) -> None:
+        """Show what was generated; a result that cannot be must not leave the panel waiting."""
+        try:
+            if isinstance(found, str):
+                self._layers.remove_preview()
+                self.ended.emit(Failed(message=found, exit_code=1))
+                return
+            self.layer_names = self._layers.show_result(*found)
+        except BaseException:
+            self.ended.emit(event)
+            raise
+        self.ended.emit(event)
 
 
 def was_cancelled(event: Finished | Failed) -> bool:
@@ -198,10 +212,18 @@ def free_name(
     )
     base = ", ".join([base, *(re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") for word in more)])
     base = base[:LONGEST_NAME].rstrip(" .,-")
-    taken = {*brain.simulations, *brain.simulations.unfinished()}
+    folder = Path(brain.path, "simulations")  # listed in passing: a store's own list takes longer
+    taken = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     if base not in taken:
         return base
     return next(name for n in range(2, len(taken) + 3) if (name := f"{base} ({n})") not in taken)
+
+
+def _read_results(brain: BrainStore, names: Sequence[str]) -> list[list[LayerTuple]]:
+    try:
+        return [simulation_layers(brain, name) for name in names]
+    except KeyError as error:
+        raise UserError(f"{brain.path} has no result {error} any more.") from None
 
 
 def _load(path: str) -> np.ndarray | None:

@@ -27,7 +27,7 @@ from napari_teramind.plugin.layers import brain_key
 from napari_teramind.plugin.reader import is_brain
 from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.jobs_model import WORDS, JobsModel
-from napari_teramind.widgets.opening import add_brain
+from napari_teramind.widgets.opening import open_anything
 from napari_teramind.widgets.panel import Panel
 from napari_teramind.widgets.parts import MARGIN, Scrolling, sentence
 
@@ -227,16 +227,15 @@ class JobsWidget(Panel):
 
     def _open(self) -> None:
         """Show the brain that was made or changed; reveal anything else."""
-        job, viewer = self.job, self.session.viewer
-        made = job.made if job is not None else None
-        if made is None or viewer is None:
+        made = self.job.made if self.job is not None else None
+        if made is None:
             return
         if not is_brain(made):
             _reveal(made)
         elif brain_key(made) in self.session.brains():
             self.session.choose_brain(brain_key(made))
         else:
-            add_brain(viewer, made)
+            open_anything(self.session, str(made))
 
     def _show_folder(self) -> None:
         if self.job is not None and self.job.made is not None:

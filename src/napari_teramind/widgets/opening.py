@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import QTimer
 
 from napari_teramind.errors import UserError
 from napari_teramind.plugin.contents import item_layers
 from napari_teramind.plugin.layers import (
     GENE_COLORS,
+    TAG,
     LayerTuple,
     brain_layers,
     gene_layer,
@@ -19,7 +20,6 @@ from napari_teramind.plugin.layers import (
     tag_of,
 )
 from napari_teramind.plugin.omezarr import LEFT_OUT, image_layers, is_image
-from napari_teramind.plugin.reader import NO_LAYERS, is_brain, read
 from napari_teramind.widgets.beside import Beside
 
 if TYPE_CHECKING:
@@ -29,18 +29,7 @@ if TYPE_CHECKING:
     from napari_teramind.widgets.session import Session
 
 
-def add_brain(viewer: Viewer, path: str | Path) -> list[Layer]:
-    """Add the layers of a brain store; what is wrong with it is told as a notification."""
-    if not is_brain(path):
-        show_error(f"{path} is not a brain store: choose a folder made by 'teramind import'.")
-        return []
-    found = read(str(path))
-    if found == NO_LAYERS:
-        return []
-    return [add_layer(viewer, layer) for layer in found]
-
-
-def open_anything(session: Session, path: str, then: Callable[[], None]) -> None:
+def open_anything(session: Session, path: str, then: Callable[[], None] | None = None) -> None:
     """Open a brain or any OME-Zarr image, on this computer or elsewhere; reads beside the loop.
 
     Parameters
@@ -54,19 +43,29 @@ def open_anything(session: Session, path: str, then: Callable[[], None]) -> None
     """
 
     def opened(found: list[LayerTuple] | str) -> None:
-        viewer = session.viewer
-        if viewer is None:
-            return
         layers = unless_told(found)
-        for layer in layers:
-            add_layer(viewer, layer)
+        _add_in_turn(session, list(layers), then or (lambda: None))
         if layers and (left_out := layers[0][1]["metadata"].get(LEFT_OUT)):
             show_info(
                 f"{path} has {len(layers) + left_out} channels; the first {len(layers)} are shown."
             )
-        then()
 
     Beside(session, _read_anything, path, then=opened)
+
+
+def _add_in_turn(session: Session, layers: list[LayerTuple], then: Callable[[], None]) -> None:
+    """Add layers one at a time, so that the window answers in between; not one that is there."""
+    viewer = session.viewer
+    if viewer is None:
+        return
+    if not layers:
+        then()
+        return
+    data, meta, kind = layers.pop(0)
+    tag = meta["metadata"].get(TAG)
+    if tag is None or not any(tag_of(layer) == tag for layer in viewer.layers):
+        add_layer(viewer, (data, meta, kind))
+    QTimer.singleShot(0, lambda: _add_in_turn(session, layers, then))
 
 
 def _read_anything(path: str) -> list[LayerTuple]:

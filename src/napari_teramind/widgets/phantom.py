@@ -21,9 +21,10 @@ from napari_teramind.jobs import Failed, Finished, JobProcess, PhantomSpec, Prog
 from napari_teramind.plugin.reader import NO_LAYERS, is_brain, read
 from napari_teramind.widgets import settings
 from napari_teramind.widgets.generation import was_cancelled
-from napari_teramind.widgets.opening import add_brain
+from napari_teramind.widgets.opening import open_anything
 from napari_teramind.widgets.parts import MARGIN, sentence
 from napari_teramind.widgets.running import RunningJob
+from napari_teramind.widgets.session import session_of
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -73,8 +74,7 @@ def kept(animal: str) -> Path:
 def show_phantom(viewer: Viewer, animal: str) -> None:
     """Open a phantom animal; if it was never made, make it and open it when it is ready."""
     if is_brain(kept(animal)):
-        add_brain(viewer, kept(animal))
-        open_brain_panel(viewer)
+        open_anything(session_of(viewer), str(kept(animal)), lambda: open_brain_panel(viewer))
         return
     name = ANIMALS[animal]
     if name not in viewer.window.dock_widgets:

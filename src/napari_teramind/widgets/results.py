@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -12,9 +13,9 @@ from napari_teramind.plugin.layers import (
     AXES,
     TAG,
     UNITS,
+    LayerTuple,
     brain_key,
     generated_name,
-    simulation_layers,
     tag_of,
 )
 from napari_teramind.widgets.opening import select_again
@@ -86,32 +87,26 @@ class ResultLayers:
             if layer in viewer.layers:
                 layer.data = pixels
 
-    def show_result(self, name: str, also: str | None = None) -> list[str]:
+    def show_result(self, result: list[LayerTuple], also: Sequence[LayerTuple] = ()) -> list[str]:
         """Put the stored result in the place of the preview; return the names of its layers.
 
         Parameters
         ----------
-        name
-            Of the result.
+        result
+            Its layers, a stain each.
         also
-            Another result to show above it.
+            Those of another result to show above it.
         """
         viewer = self._viewer()
         if viewer is None:
             return []
-        self._show_result(viewer, name)
-        if also is not None:
-            for data, meta, _ in simulation_layers(self._brain, also):
-                self._insert(viewer, data, meta)
-        return [
-            layer.name
-            for layer in viewer.layers
-            if tag_of(layer).get("brain") == brain_key(self._brain.path)
-            and tag_of(layer).get("simulation", "") in (name, also)
-        ]
+        self._show_result(viewer, result)
+        for data, meta, _ in also:
+            self._insert(viewer, data, meta)
+        tags = [meta["metadata"][TAG] for _, meta, _ in (*result, *also)]
+        return [layer.name for layer in viewer.layers if tag_of(layer) in tags]
 
-    def _show_result(self, viewer: Viewer, name: str) -> None:
-        results = simulation_layers(self._brain, name)
+    def _show_result(self, viewer: Viewer, results: list[LayerTuple]) -> None:
         if self._previews is None:
             for i, (data, meta, _) in enumerate(results):
                 stain = self._stain_layer(viewer, self._brain.stain_names[i])

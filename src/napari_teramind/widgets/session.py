@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -166,7 +167,9 @@ class Session(QObject):
     def _before(self, brain: BrainStore, values: dict[str, Any]) -> str | None:
         """Name of the result without edits, if it was generated and is still there."""
         name = self._made.get(identity(brain.path, unedited(values)))
-        return name if name is not None and name in brain.simulations else None
+        # Looked for in passing: to ask the store for it takes longer.
+        there = name is not None and Path(brain.path, "simulations", name, "zarr.json").is_file()
+        return name if there else None
 
     def _start(self, viewer: Viewer, brain: BrainStore, values: dict[str, Any]) -> None:
         generation = Generation(viewer, brain, values)
@@ -183,7 +186,8 @@ class Session(QObject):
         if isinstance(event, Finished):
             seconds = generation.seconds_per_evaluation()
             if seconds is not None:
-                settings.remember_speed(generation.checkpoint, seconds)
+                remember = settings.remember_speed  # writes to the disk
+                Beside(self, remember, generation.checkpoint, seconds, then=lambda _: None)
             words = about(took).removeprefix("about ")
             self._made[identity(generation.brain.path, generation.values)] = generation.name
             self.outcome = f"Done in {words}: {', '.join(generation.layer_names)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -83,7 +84,7 @@ class WatchedJob(QObject):
             if self._cancelled and isinstance(event, Failed):
                 event = Failed(message=CANCELLED_WORDS, exit_code=CANCELLED)
             if isinstance(event, Finished) or event.log is None:
-                self.remove_folder()
+                threading.Thread(target=self.remove_folder, daemon=True).start()
             self.ended.emit(event)
             return
 
