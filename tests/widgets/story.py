@@ -35,7 +35,12 @@ class Story:
     @property
     def steps(self) -> int:
         """Diffusion steps of the walk: few, unless it is to look good."""
-        return 2 if self._folder is None else 8
+        return 2 if self._folder is None else 10
+
+    @property
+    def region(self) -> tuple[int, int]:
+        """Height and width, px, of the region that is drawn."""
+        return (128, 160) if self._folder is None else (320, 384)
 
     def close_up(self, viewer: Any) -> None:
         """Come near what was generated, for the pictures."""

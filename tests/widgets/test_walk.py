@@ -105,7 +105,8 @@ def test_from_an_empty_viewer_to_a_job_that_is_found_again(
         click(qtbot, simulate.where.where.draw_button)
         height, width = simulate.session.brain.shape[1:]
         y, x = height // 2, width // 3
-        drag(viewer, qtbot, (y, x), (y + 128, x + 160))
+        tall, wide = story.region
+        drag(viewer, qtbot, (y, x), (y + tall, x + wide))
         qtbot.waitUntil(lambda: simulate.session.region.roi() is not None, timeout=5000)
     with story.step("Generate, and cancel"):
         click(qtbot, simulate.advanced.button)

@@ -15,7 +15,10 @@ def let_others_first() -> None:
     """Lower the priority of this process, of its threads and of what it starts from now on."""
     process = psutil.Process()
     with suppress(psutil.Error, OSError):
-        process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else NICENESS)
+        if sys.platform == "win32":
+            process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+        else:
+            process.nice(NICENESS)
     # Linux weighs sessions against each other before processes, and a job has one of its own.
     with suppress(OSError):
         group = Path("/proc/self/autogroup")

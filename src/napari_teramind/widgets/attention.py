@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QProgressBar,
@@ -15,7 +15,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_teramind.attention import open_maps
 from napari_teramind.attention.pairs import MAPS, MapName, pair_name
+from napari_teramind.brain import BrainStore
 from napari_teramind.errors import UserError
 from napari_teramind.jobs import Failed, Finished
 from napari_teramind.plugin.layers import brain_key
@@ -231,17 +233,8 @@ class AttentionWidget(Panel):
             show_info(f"The attention {name} is ready, in {run.fields['brain']}.")
             return
         show_info(f"The attention {name} is ready.")
-        QTimer.singleShot(0, lambda: self._show(run, name))
-
-    def _show(self, run: AttentionRun, name: str) -> None:
-        if self.session.viewer is None:  # the window was closed meanwhile
-            return
         self.results.take(name)
-        maps = self.results.maps
-        if maps is not None:
-            depth, height, width = maps.region.shape
-            # Writes to the disk.
-            Beside(self, run.learn_speed, depth * height * width, then=lambda _: None)
+        Beside(self, _learn, run, brain, name, then=lambda _: None)
 
     def refresh(self) -> None:
         """Show the session as it is now."""
@@ -312,3 +305,9 @@ class AttentionWidget(Panel):
             self.run.leave()
             self.run = None
         self.results.abandon()
+
+
+def _learn(run: AttentionRun, brain: BrainStore, name: str) -> None:
+    """Keep how long a run took for as many bins as its result has."""
+    depth, height, width = open_maps(brain, name).region.shape
+    run.learn_speed(depth * height * width)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QSignalBlocker
+from qtpy.QtCore import QSignalBlocker, QTimer
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_teramind.attention import StoredMaps, open_maps
@@ -20,6 +20,7 @@ from napari_teramind.widgets.attention_layers import AttentionLayers
 from napari_teramind.widgets.attention_plots import TrendPlot
 from napari_teramind.widgets.attention_statistics import StatisticsJobs
 from napari_teramind.widgets.attention_table import RankingTable, heading
+from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.parts import form, sentence, short
 from napari_teramind.widgets.session import Session
 
@@ -103,9 +104,16 @@ class AttentionResults(QWidget):
         self.layers.remove(brain_key(brain.path), name)
         self.statistics.drop(brain.path, name)
         self.exporting.forget()
-        self._offer(name)
-        self._open(name)
-        self.show(turn=True)
+
+        def taken(found: tuple[list[str], StoredMaps] | str) -> None:
+            if isinstance(found, str):
+                show_error(found)
+            elif self._session.brain is brain:
+                self._offer(found[0], name)
+                self._show_maps(found[1])
+                self.show(turn=True)
+
+        Beside(self, lambda: (list(brain.attention), open_maps(brain, name)), then=taken)
 
     def show(self, turn: bool = False) -> None:
         """Show the chosen view as a layer."""
@@ -171,15 +179,13 @@ class AttentionResults(QWidget):
         self.maps = None
         self.statistics.forget()
         self.exporting.forget()
-        self._offer(None)
         names = list(brain.attention) if brain is not None else []
+        self._offer(names, None)
         if names:
             self._open(names[0])
         self._refresh_statistics()
 
-    def _offer(self, current: str | None) -> None:
-        brain = self._session.brain
-        names = list(brain.attention) if brain is not None else []
+    def _offer(self, names: list[str], current: str | None) -> None:
         self.result_choice.clear()
         for name in names:
             self.result_choice.addItem(short(name), name)
@@ -191,16 +197,18 @@ class AttentionResults(QWidget):
         brain = self._session.brain
         assert brain is not None
         try:
-            self.maps = open_maps(brain, name)
+            maps = open_maps(brain, name)
         except UserError as error:
             self.maps = None
             show_error(str(error))
             return
-        provenance = self.maps.image.provenance
-        self.result_choice.setToolTip(
-            f"{self.maps.image.path}\nnetwork {str(provenance.get('checkpoint_sha256', '?'))[:12]}"
-        )
-        self._offer_views(views(self.maps))
+        self._show_maps(maps)
+
+    def _show_maps(self, maps: StoredMaps) -> None:
+        self.maps = maps
+        network = str(maps.image.provenance.get("checkpoint_sha256", "?"))[:12]
+        self.result_choice.setToolTip(f"{maps.image.path}\nnetwork {network}")
+        self._offer_views(views(maps))
         self._refresh_statistics()
 
     def _offer_views(self, known: list[View]) -> None:
@@ -229,7 +237,7 @@ class AttentionResults(QWidget):
     def _refresh_relief(self) -> None:
         with QSignalBlocker(self.relief_button):
             self.relief_button.setChecked(self.layers.has_relief)
-        self._ask()
+        QTimer.singleShot(0, self._ask)  # starts a process; the window may draw first
 
     def _refresh_statistics(self) -> None:
         found, view = self.statistics.current, self.view()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QMainWindow, QWidget
 
 from napari_teramind.brain import BrainStore, open_brain
@@ -201,7 +201,8 @@ class Session(QObject):
             show_error(event.message)
         generation.deleteLater()
         self.generation_changed.emit()
-        self.brains_changed.emit()  # there is a result more to tell of
+        # There is a result more to tell of; the window may draw it first.
+        QTimer.singleShot(0, self.brains_changed.emit)
 
     def _go_on(self, generation: Generation) -> bool:
         """Begin what is to follow a generation; return whether something did."""
