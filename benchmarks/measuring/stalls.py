@@ -16,7 +16,7 @@ BEAT_MS = 5
 OURS, NAPARI, PIXELS = "ours", "napari", "pixels"
 OWNERS = {"napari_teramind": OURS, "napari": NAPARI, "vispy": NAPARI, "app_model": NAPARI}
 """Packages, and whose they are; what any other package does is done for whoever called it."""
-PIXEL_FILES = {("plugin", "lazy.py"), ("plugin", "attention.py")}
+PIXEL_FILES = {("plugin", "lazy.py"), ("plugin", "remote.py"), ("plugin", "attention.py")}
 """What napari calls for pixels."""
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
+import time
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,15 +19,18 @@ from ome_zarr.io import parse_url
 from ome_zarr.writer import write_image, write_labels
 from qtpy.QtCore import Qt
 
-from napari_teramind.brain import BrainStore, open_brain
+from napari_teramind.brain import BrainStore, foundation, open_brain
 from napari_teramind.brain.foundation import open_root
 from napari_teramind.brain.result import ResultWriter
 from napari_teramind.errors import UserError
+from napari_teramind.plugin import remote
 from napari_teramind.plugin.omezarr import image_layers
 from napari_teramind.plugin.reader import get_reader
+from napari_teramind.plugin.spatialdata import spatialdata_layers
 from napari_teramind.widgets.brain import BrainWidget
 
 LONG = 30_000
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture
@@ -42,9 +47,14 @@ def zipped(tiny_brain: BrainStore, tmp_path: Path) -> Path:
 class Counting(SimpleHTTPRequestHandler):
     asked: list[str] = []  # noqa: RUF012
     parts = True
+    stalled = False
+    stalls: list[str] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
         """Send a file, or the part of it that was asked for."""
+        if self.stalled:
+            self.stalls.append(self.path)
+            time.sleep(5)
         self.asked.append(self.path)
         wanted, file = self.headers.get("Range"), Path(self.translate_path(self.path))
         if wanted is None or not self.parts or not file.is_file():
@@ -221,3 +231,129 @@ def test_images_of_ngff_zarr(tmp_path: Path, version: str):
     assert (kind, meta["multiscale"]) == ("image", True)
     assert meta["scale"] == pytest.approx([4, 0.2, 0.2])
     np.testing.assert_array_equal(np.asarray(values[0]), data[1])
+
+
+def lost() -> list[str]:
+    return [n.message for n in notification_manager.records if "was lost" in n.message]
+
+
+def pixels_in_view(panel: BrainWidget) -> np.ndarray:
+    """What napari has read of DAPI for the canvas."""
+    layer = panel.session.layers("stain")[0]
+    return np.asarray(layer.data[int(panel.session.viewer.dims.current_step[0])])
+
+
+def test_a_dropped_connection_is_told_once_and_reading_goes_on_when_it_is_back(
+    panel, served, qtbot, tiny_brain: BrainStore, monkeypatch
+):
+    monkeypatch.setattr(remote, "REST_SECONDS", 0.5)
+    port = served.server_address[1]
+    open_by_typing(panel, qtbot, f"http://127.0.0.1:{port}/brain.zarr")
+    viewer = panel.session.viewer
+    qtbot.waitUntil(lambda: "structures" in viewer.layers, timeout=LONG)
+    before = len(lost())
+    served.shutdown()
+    served.server_close()
+    for z in (2, 3, 1):
+        viewer.dims.set_current_step(0, z)
+        qtbot.wait(50)
+    assert len(lost()) == before + 1
+    assert f"http://127.0.0.1:{port}/brain.zarr" in lost()[-1]
+    assert not pixels_in_view(panel).any()  # dark, and the window lives
+
+    handler = served.RequestHandlerClass
+    back = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    threading.Thread(target=back.serve_forever, daemon=True).start()
+    try:
+        qtbot.wait(600)
+        viewer.dims.set_current_step(0, 3)
+        np.testing.assert_array_equal(
+            pixels_in_view(panel), np.asarray(tiny_brain.stains.levels[0])[0, 3]
+        )
+        assert len(lost()) == before + 1
+    finally:
+        back.shutdown()
+        back.server_close()
+    qtbot.wait(600)
+    viewer.dims.set_current_step(0, 0)
+    viewer.layers["PolyT"].refresh()
+    assert len(lost()) == before + 2
+
+
+def test_a_server_that_does_not_answer_is_left_in_peace(panel, served, qtbot, monkeypatch):
+    """A stall holds the window once, not for every layer and every move."""
+    port = served.server_address[1]
+    monkeypatch.setattr(
+        foundation, "PATIENCE", {"total": 2.0, "sock_connect": 1.0, "sock_read": 1.0}
+    )
+    open_by_typing(panel, qtbot, f"http://127.0.0.1:{port}/brain.zarr")
+    viewer = panel.session.viewer
+    qtbot.waitUntil(lambda: "structures" in viewer.layers, timeout=LONG)
+    Counting.stalls.clear()
+    Counting.stalled = True
+    try:
+        for z in (2, 3, 1, 0):
+            viewer.dims.set_current_step(0, z)
+        assert len([path for path in Counting.stalls if "/c/" in path]) == 1
+        assert not pixels_in_view(panel).any()
+    finally:
+        Counting.stalled = False
+
+
+def test_errors_of_this_computer_are_not_hidden(brain_copy: Path):
+    from napari_teramind.plugin.layers import stain_layers
+
+    for shard in (brain_copy / "stains" / "0" / "c").rglob("*"):
+        if shard.is_file():
+            shard.write_bytes(b"spoiled")
+    data, _, _ = stain_layers(open_brain(brain_copy))[0]
+    with pytest.raises(Exception, match=r"(?i)shard|checksum|crc|index|buffer|byte"):
+        np.asarray(data[0])
+
+
+@pytest.fixture
+def spatial(tmp_path: Path) -> Path:
+    """A store that spatialdata 0.7.3 wrote; see tests/data/make_spatialdata.py."""
+    path = tmp_path / "sd.zarr"
+    with zipfile.ZipFile(DATA / "spatialdata.zip") as packed:
+        packed.extractall(path)
+    return path
+
+
+def test_a_spatialdata_store_opens_with_every_image_where_it_lies(panel, spatial, qtbot):
+    open_by_typing(panel, qtbot, str(spatial))
+    layers = panel.session.viewer.layers
+    qtbot.waitUntil(lambda: len(layers) == 5, timeout=LONG)
+    assert {"DAPI", "PolyT", "cells"} <= {layer.name for layer in layers}
+    lies = json.loads((DATA / "spatialdata.json").read_text())["lies"]
+    by_element = {Path(layer.metadata["path"]).name: layer for layer in layers}
+    assert set(by_element) == set(lies)
+    for name, matrix in lies.items():
+        layer = by_element[name]
+        pixel = np.arange(3.0, 3.0 + layer.ndim)
+        wanted = np.asarray(matrix) @ [*(pixel + 0.5), 1]
+        np.testing.assert_allclose(layer.data_to_world(tuple(pixel)), wanted[:-1], atol=1e-9)
+    rng = np.random.default_rng(0)
+    stain = rng.integers(0, 255, (2, 64, 96)).astype(np.uint8)
+    np.testing.assert_array_equal(np.asarray(by_element["stain"].data[0]), stain[1])
+    assert by_element["stain"].multiscale
+    np.testing.assert_array_equal(np.asarray(by_element["cells"].data), stain[0] > 128)
+    told = [n.message for n in notification_manager.records]
+    assert any("also has points (1) and tables (1)" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("step", "problem"),
+    [
+        ({"type": "mapAxis"}, "a transformation 'mapAxis'"),
+        ({"type": "identity", "input": {"axes": [{"name": "x"}, {"name": "y"}]}}, "axes x, y"),
+    ],
+)
+def test_a_place_that_cannot_be_shown_is_told(spatial: Path, step: dict, problem: str):
+    file = spatial / "labels" / "cells" / "zarr.json"
+    values = json.loads(file.read_text())
+    values["attributes"]["ome"]["multiscales"][0]["coordinateTransformations"] = [step]
+    file.write_text(json.dumps(values))
+    root = zarr.open_group(str(spatial), mode="r", use_consolidated=False)
+    with pytest.raises(UserError, match=problem):
+        spatialdata_layers(root, str(spatial))

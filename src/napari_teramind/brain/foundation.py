@@ -15,6 +15,9 @@ from napari_teramind.brain import layout, multiscale
 from napari_teramind.brain.layout import BIN, Channel, LabelInfo, Placement
 from napari_teramind.errors import UserError
 
+PATIENCE = {"total": 60.0, "sock_connect": 5.0, "sock_read": 8.0}
+"""Seconds that a web server has for an answer, to connect, and between two pieces."""
+
 
 def about_brain(root: zarr.Group, path: str) -> dict[str, Any]:
     """Return what a brain says about itself.
@@ -56,10 +59,19 @@ def open_root(path: str) -> zarr.Group:
     try:
         if is_zip(path):
             return zarr.open_group(ZipStore(path, mode="r"), mode="r")
-        return zarr.open_group(path, mode="r")
+        return zarr.open_group(path, mode="r", storage_options=_patience(path))
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
         # Zarr's own errors are ValueErrors; broken JSON and missing files come as they are.
         raise _no_group(path, error) from error
+
+
+def _patience(path: str) -> dict[str, Any] | None:
+    """Return the options of a web address; None for anything else."""
+    if not path.startswith(("http://", "https://")):
+        return None
+    from aiohttp import ClientTimeout
+
+    return {"client_kwargs": {"timeout": ClientTimeout(**PATIENCE)}}
 
 
 def is_zip(path: str) -> bool:

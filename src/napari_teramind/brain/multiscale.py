@@ -173,6 +173,9 @@ class MultiscaleImage:
         Group that carries the ``multiscales`` metadata.
     path : str
         Where the group lies, for messages and for other tools.
+    placed
+        Whether the metadata place the image in the world as NGFF has it. If not, as where another
+        format's own transformations do, those of the whole multiscale and the units are left out.
 
     Raises
     ------
@@ -189,7 +192,7 @@ class MultiscaleImage:
         Name in the metadata.
     """
 
-    def __init__(self, group: zarr.Group, path: str) -> None:
+    def __init__(self, group: zarr.Group, path: str, placed: bool = True) -> None:
         self.path = path
         self._group = group
         attributes = group.attrs.asdict()
@@ -198,12 +201,10 @@ class MultiscaleImage:
         try:
             block = self._ome["multiscales"][0]
             self.axes: tuple[str, ...] = tuple(axis["name"] for axis in block["axes"])
-            self._units = [_unit(axis) for axis in block["axes"]]
+            self._units = [_unit(axis) if placed else 1.0 for axis in block["axes"]]
             self._paths = [dataset["path"] for dataset in block["datasets"]]
-            self._affines = [
-                self._affine(dataset, block.get("coordinateTransformations", ()))
-                for dataset in block["datasets"]
-            ]
+            common = block.get("coordinateTransformations", ()) if placed else ()
+            self._affines = [self._affine(dataset, common) for dataset in block["datasets"]]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path} is not a multiscale image in OME-Zarr 0.4 or 0.5 ({error!r}): "

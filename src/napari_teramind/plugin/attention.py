@@ -19,6 +19,7 @@ from napari_teramind.attention.quantities import list_quantities
 from napari_teramind.errors import UserError
 from napari_teramind.plugin.layers import AXES, TAG, UNITS, LayerTuple, brain_key
 from napari_teramind.plugin.lazy import channel_pyramid
+from napari_teramind.plugin.remote import read
 
 if TYPE_CHECKING:
     import zarr
@@ -132,7 +133,7 @@ class ShownLevel:
 
     def _read(self, channels: Sequence[int], place: tuple[int | slice, ...]) -> np.ndarray:
         # One at a time: the other channels of a shard are not read.
-        return np.stack([np.asarray(self._array[(c, *place)], np.float32) for c in channels])
+        return np.stack([read(self._array, (c, *place)).astype(np.float32) for c in channels])
 
 
 def views(maps: StoredMaps) -> list[View]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_teramind.plugin.remote import read
+
 if TYPE_CHECKING:
     import zarr
 
@@ -140,7 +142,7 @@ class LazyView:
             if start >= stop:
                 return out
             source.append(start if isinstance(span, int) else slice(start, stop))
-        block = np.asarray(self._array[tuple(source)])
+        block = read(self._array, tuple(source))
         if self._recode is not None:
             block = self._recode(block)
         for axis, (original, span) in enumerate(self._kept):

@@ -53,14 +53,29 @@ def image_layers(root: zarr.Group, path: str) -> list[LayerTuple]:
         "axis_labels": [image.axes[i] for i in axes],
         "metadata": {"path": path},
     }
+    return layers_of(image, title, common)
+
+
+def layers_of(image: MultiscaleImage, title: str, common: dict[str, Any]) -> list[LayerTuple]:
+    """Return the first channels of an image, or a label image, in a place that is known.
+
+    Parameters
+    ----------
+    image
+        The image.
+    title
+        What it is called, where its channels have no names.
+    common
+        What napari is told of every layer.
+    """
     labels = "image-label" in image.attributes.get("ome", image.attributes)
     if labels and np.issubdtype(image.dtype, np.integer):
         return [_layer(image, None, common | {"name": title}, "labels")]
     if "c" not in image.axes:
         return [_layer(image, None, common | {"name": title}, "image")]
-    layers = []
+    layers: list[LayerTuple] = []
     count = image.shape[image.axes.index("c")]
-    common["metadata"][LEFT_OUT] = max(0, count - MOST_CHANNELS)
+    common = common | {"metadata": common["metadata"] | {LEFT_OUT: max(0, count - MOST_CHANNELS)}}
     for i in range(min(count, MOST_CHANNELS)):
         meta = common | {"name": f"{title} {i}" if count > 1 else title}
         if i < len(image.channels):

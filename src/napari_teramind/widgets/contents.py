@@ -76,8 +76,9 @@ class Contents(QWidget):
         asked = self._asked = object()
 
         def then(found: list[Item] | str) -> None:
-            if asked is self._asked:
-                self._take([] if isinstance(found, str) else found)
+            # What cannot be asked for now, as of a server that is away, is taken to be as it was.
+            if asked is self._asked and not isinstance(found, str):
+                self._take(found)
 
         Beside(self, read_contents, brain.path, then=then)
 

@@ -20,6 +20,8 @@ from napari_teramind.plugin.layers import (
     tag_of,
 )
 from napari_teramind.plugin.omezarr import LEFT_OUT, image_layers, is_image
+from napari_teramind.plugin.remote import strictly
+from napari_teramind.plugin.spatialdata import is_spatialdata, spatialdata_layers
 from napari_teramind.widgets.beside import Beside
 
 if TYPE_CHECKING:
@@ -42,9 +44,11 @@ def open_anything(session: Session, path: str, then: Callable[[], None] | None =
         Called when it was opened, or was told why not.
     """
 
-    def opened(found: list[LayerTuple] | str) -> None:
-        layers = unless_told(found)
+    def opened(found: tuple[list[LayerTuple], str] | str) -> None:
+        layers, words = (unless_told(found), "") if isinstance(found, str) else found
         _add_in_turn(session, list(layers), then or (lambda: None))
+        if words:
+            show_info(words)
         if layers and (left_out := layers[0][1]["metadata"].get(LEFT_OUT)):
             show_info(
                 f"{path} has {len(layers) + left_out} channels; the first {len(layers)} are shown."
@@ -68,13 +72,19 @@ def _add_in_turn(session: Session, layers: list[LayerTuple], then: Callable[[], 
     QTimer.singleShot(0, lambda: _add_in_turn(session, layers, then))
 
 
-def _read_anything(path: str) -> list[LayerTuple]:
+def _read_anything(path: str) -> tuple[list[LayerTuple], str]:
+    """Read layers, and what is to be said of them."""
     from napari_teramind.brain.foundation import open_root
     from napari_teramind.brain.store import brain_in
 
     try:
-        root = open_root(path)
-        return image_layers(root, path) if is_image(root) else brain_layers(brain_in(root, path))
+        with strictly():
+            root = open_root(path)
+            if is_image(root):
+                return image_layers(root, path), ""
+            if is_spatialdata(root):
+                return spatialdata_layers(root, path)
+            return brain_layers(brain_in(root, path)), ""
     except UserError:
         raise
     except Exception as error:

@@ -1,0 +1,119 @@
+"""SpatialData stores: their images and label images as layers, where the store says they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+
+from napari_teramind.brain.multiscale import MultiscaleImage
+from napari_teramind.errors import UserError
+from napari_teramind.plugin.omezarr import layers_of
+from napari_teramind.words import listed
+
+if TYPE_CHECKING:
+    from napari_teramind.plugin.layers import LayerTuple
+
+SYSTEM = "global"
+"""Coordinate system that elements are shown in, where they know it."""
+SHOWN, NOT_SHOWN = ("images", "labels"), ("points", "shapes", "tables")
+
+
+def is_spatialdata(root: zarr.Group) -> bool:
+    """Whether a group says that it is the root of a SpatialData store."""
+    return "spatialdata_attrs" in root.attrs.asdict()
+
+
+def spatialdata_layers(root: zarr.Group, path: str) -> tuple[list[LayerTuple], str]:
+    """Return the images and label images of a store.
+
+    Parameters
+    ----------
+    root
+        The store's root.
+    path
+        Where it lies.
+
+    Returns
+    -------
+    tuple
+        The layers, and in a sentence what the store has beside them; "" if nothing.
+
+    Raises
+    ------
+    UserError
+        If there is no image, or one lies where it cannot be shown.
+    """
+    layers: list[LayerTuple] = []
+    for kind in SHOWN:
+        for name, group in _elements(root, kind):
+            layers += _element_layers(group, f"{path}/{kind}/{name}", name)
+    if not layers:
+        raise UserError(f"{path} is a SpatialData store without images: there is nothing to show.")
+    others = [(kind, len(_elements(root, kind))) for kind in NOT_SHOWN]
+    counted = [f"{kind} ({n})" for kind, n in others if n]
+    if not counted:
+        return layers, ""
+    return layers, f"{path} also has {listed(counted)}, which are not shown here."
+
+
+def _elements(root: zarr.Group, kind: str) -> list[tuple[str, zarr.Group]]:
+    group = root.get(kind)
+    return sorted(group.groups()) if isinstance(group, zarr.Group) else []
+
+
+def _element_layers(group: zarr.Group, path: str, name: str) -> list[LayerTuple]:
+    image = MultiscaleImage(group, path, placed=False)
+    axes = [i for i, axis in enumerate(image.axes) if axis != "c"]
+    known = image.attributes.get("ome", image.attributes)["multiscales"][0]
+    matrix = _to_system(known.get("coordinateTransformations", ()), image.axes, path)
+    keep = [*axes, len(image.axes)]
+    # A pixel of SpatialData begins at its number, and napari has its centre there.
+    centre = np.eye(len(keep))
+    centre[:-1, -1] = 0.5
+    common: dict[str, Any] = {
+        "affine": matrix[np.ix_(keep, keep)] @ centre,
+        "axis_labels": [image.axes[i] for i in axes],
+        "metadata": {"path": path},
+    }
+    return layers_of(image, name, common)
+
+
+def _to_system(
+    transformations: Sequence[Mapping[str, Any]], axes: tuple[str, ...], path: str
+) -> np.ndarray:
+    """Return the matrix (n + 1, n + 1) from an element to the coordinate system that is shown."""
+    if not transformations:
+        return np.eye(len(axes) + 1)
+    by_name = {step.get("output", {}).get("name"): step for step in transformations}
+    return _matrix(by_name.get(SYSTEM, transformations[0]), axes, path)
+
+
+def _matrix(step: Mapping[str, Any], axes: tuple[str, ...], path: str) -> np.ndarray:
+    names = tuple(axis["name"] for axis in step.get("input", {}).get("axes", ())) or axes
+    if names != axes:
+        raise UserError(
+            f"{path} lies by a transformation of the axes {', '.join(names)}, and has "
+            f"{', '.join(axes)}: transform it to its own axes first."
+        )
+    matrix = np.eye(len(axes) + 1)
+    match step.get("type"):
+        case "identity":
+            pass
+        case "scale":
+            matrix[:-1, :-1] = np.diag(step["scale"])
+        case "translation":
+            matrix[:-1, -1] = step["translation"]
+        case "affine":
+            matrix[:-1] = step["affine"]
+        case "sequence":
+            for part in step["transformations"]:
+                matrix = _matrix(part, axes, path) @ matrix
+        case other:
+            raise UserError(
+                f"{path} lies by a transformation {other!r}, which cannot be shown: use scale, "
+                "translation, affine, or sequences of them."
+            )
+    return matrix
