@@ -28,7 +28,7 @@ def viewer(make_napari_viewer, tiny_brain: BrainStore):
 def test_a_viewer_shows_the_values_of_the_store_at_every_level(viewer, tiny_brain, tiny_arrays):
     stains, _, structures = tiny_arrays
     assert viewer.canvas.overlays.scale_bar.visible
-    assert len(viewer.layers) == 7
+    assert len(viewer.layers) == 3
     viewer.dims.set_point(0, 200)
     world = (200.0, 100 * 0.108, 200 * 0.108)
     assert viewer.layers["PolyT"].get_value(world, world=True) == stains[1, 2, 100, 200]

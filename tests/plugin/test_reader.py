@@ -23,7 +23,7 @@ def test_a_brain_is_read(tiny_brain: BrainStore):
     assert reader is not None
     assert get_reader([tiny_brain.path]) is not None
     layers = reader(tiny_brain.path)
-    assert [kind for _, _, kind in layers] == ["image"] * 6 + ["labels"]
+    assert [kind for _, _, kind in layers] == ["image"] * 2 + ["labels"]
     assert [meta["name"] for _, meta, _ in layers][:2] == ["DAPI", "PolyT"]
 
 

@@ -47,7 +47,7 @@ def test_a_phantom_is_made_shown_and_kept(make_napari_viewer, fake_job, qtbot):
     # The next time it is there at once, in another viewer too, and the brain is the same.
     before = kept("supp_m").stat().st_mtime_ns
     other = make_napari_viewer()
-    assert len(other.open_sample(PLUGIN, "supp_m")) == len(viewer.layers) == 3
+    assert len(other.open_sample(PLUGIN, "supp_m")) == len(viewer.layers) == 2
     assert kept("supp_m").stat().st_mtime_ns == before
     qtbot.waitUntil(lambda: "Brain (Tera-MIND)" in other.window.dock_widgets, timeout=LONG)
 
@@ -89,7 +89,7 @@ def test_a_viewer_may_go_while_a_phantom_is_made(make_napari_viewer, fake_job, q
 def test_without_a_window_a_phantom_is_waited_for(fake_job):
     fake_job("phantom")
     layers = ViewerModel().open_sample(PLUGIN, "supp_f")
-    assert [layer.name for layer in layers] == ["DAPI", "PolyT", "Th"]
+    assert [layer.name for layer in layers] == ["DAPI", "PolyT"]
     assert kept("supp_f").exists()
     fake_job("refuse")
     with pytest.raises(UserError, match="on fire"):

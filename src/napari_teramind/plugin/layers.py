@@ -31,8 +31,6 @@ STRUCTURE_OPACITY = 0.8
 # Okabe and Ito's hues, which survive the common colour blindnesses, without the two that stand for
 # DAPI and PolyT, and lighter than theirs, as they are added to a dark image.
 GENE_COLORS = ("#00E6A8", "#F7EC5A", "#FF8FCB", "#7CCBFF", "#FF7A45", "#FFFFFF")
-FIRST_GENES = ("Slc17a7", "Slc17a6", "Gad1", "Th")
-"""Genes that are listed, hidden, when a brain is opened, if it has them."""
 
 
 def tag_of(layer: Layer) -> dict[str, Any]:
@@ -50,8 +48,7 @@ def layer_color(layer: Layer) -> str:
 def brain_layers(brain: BrainStore) -> list[LayerTuple]:
     """Return all layers with which a brain opens, in drawing order.
 
-    Stains, a few genes (hidden), results kept in the brain (hidden), structures. Nothing but
-    metadata and one coarse level of the few genes is read.
+    Stains, results kept in the brain (hidden), structures. Nothing but metadata is read.
     """
     layers = stain_layers(brain)
     for name in sorted(brain.simulations):
@@ -59,11 +56,6 @@ def brain_layers(brain: BrainStore) -> list[LayerTuple]:
             (data, {**meta, "visible": False}, kind)
             for data, meta, kind in simulation_layers(brain, name)
         ]
-    known = set(brain.gene_names)
-    first = [gene for gene in FIRST_GENES if gene in known] or list(brain.gene_names[:4])
-    for gene, color in zip(first, GENE_COLORS, strict=False):
-        data, meta, kind = gene_layer(brain, gene, color)
-        layers.append((data, {**meta, "visible": False}, kind))
     if brain.structures is not None:
         layers.append(structure_layer(brain))
     return layers

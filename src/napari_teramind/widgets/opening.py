@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QTimer
 
@@ -81,10 +82,14 @@ def _read_anything(path: str) -> tuple[list[LayerTuple], str]:
         with strictly():
             root = open_root(path)
             if is_image(root):
-                return image_layers(root, path), ""
-            if is_spatialdata(root):
-                return spatialdata_layers(root, path)
-            return brain_layers(brain_in(root, path)), ""
+                found = image_layers(root, path), ""
+            elif is_spatialdata(root):
+                found = spatialdata_layers(root, path)
+            else:
+                found = brain_layers(brain_in(root, path)), ""
+            if "://" in path:
+                _try_pixel(found[0][0])
+        return found
     except UserError:
         raise
     except Exception as error:
@@ -96,6 +101,13 @@ def _read_anything(path: str) -> tuple[list[LayerTuple], str]:
             f"{path} could not be read ({reason[0] if reason else type(error).__name__}): check "
             "the connection, and that the server can send parts of files."
         ) from error
+
+
+def _try_pixel(layer: LayerTuple) -> None:
+    """Read one pixel: whether a server can send parts of files is better known before drawing."""
+    data, meta, _ = layer
+    coarsest = data[-1] if meta["multiscale"] else data
+    np.asarray(coarsest[tuple(slice(0, 1) for _ in coarsest.shape)])
 
 
 def show_gene(session: Session, gene: str) -> Layer | None:
