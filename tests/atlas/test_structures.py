@@ -33,8 +33,19 @@ def test_a_subset_keeps_ancestors() -> None:
 
 
 def test_an_unknown_acronym_names_near_ones() -> None:
-    with pytest.raises(UserError, match=r"'snc'.*SNc"):
-        allen_structures().find("snc")
+    with pytest.raises(UserError, match=r"'snx'.*SNc"):
+        allen_structures().find("snx")
+
+
+def test_acronyms_are_found_in_any_case_unless_two_differ_in_that_only() -> None:
+    table = allen_structures()
+    assert table.find("snc") is table.find("SNc")
+    assert table.has("vTa")
+    assert table.within("vta") == table.within("VTA")
+    assert table.find("CM").acronym == "CM"
+    assert table.find("cm").acronym == "cm"
+    with pytest.raises(UserError, match="CM or cm|cm or CM"):
+        table.find("Cm")
 
 
 @pytest.mark.parametrize(

@@ -151,8 +151,9 @@ def test_from_an_empty_viewer_to_a_job_that_is_found_again(
         qtbot.waitUntil(lambda: len(layers_of(viewer, "compared")) == 2, timeout=LONG)
         for _ in range(5):
             qtbot.keyClick(brain_panel.compare.slider, Qt.Key.Key_PageUp)
-        choose_item(qtbot, brain_panel.compare.mode, "Off")
-        assert not layers_of(viewer, "compared")
+    story.picture(viewer, "curtain")
+    choose_item(qtbot, brain_panel.compare.mode, "Off")
+    assert not layers_of(viewer, "compared")
 
     with story.step("Attention of Nr4a2 and Th"):
         attention = open_panel(viewer, "Attention")

@@ -104,28 +104,39 @@ class StructureTable(Mapping[int, Structure]):
     def _by_acronym(self) -> dict[str, Structure]:
         return {structure.acronym: structure for structure in self._by_id.values()}
 
+    @cached_property
+    def _by_folded(self) -> dict[str, list[Structure]]:
+        """Structures by their acronyms in lower case: some differ in nothing else."""
+        found: dict[str, list[Structure]] = {}
+        for structure in self._by_acronym.values():
+            found.setdefault(structure.acronym.casefold(), []).append(structure)
+        return found
+
+    def _known(self, acronym: str) -> Structure | None:
+        exact = self._by_acronym.get(acronym)
+        alike = self._by_folded.get(acronym.casefold(), [])
+        return exact if exact is not None or len(alike) != 1 else alike[0]
+
     def find(self, acronym: str) -> Structure:
-        """Find the structure with this acronym.
+        """Find the structure with this acronym, in any case unless another differs in that only.
 
         Raises
         ------
         UserError
             When there is none; the message names near spellings.
         """
-        found = self._by_acronym.get(acronym)
-        if found is None:
-            folded = {known.casefold(): known for known in self._by_acronym}
-            near = difflib.get_close_matches(acronym.casefold(), folded, n=3, cutoff=0.6)
-            hint = f" (did you mean {' or '.join(folded[n] for n in near)}?)" if near else ""
-            raise UserError(
-                f"No structure has the acronym {acronym!r} in {self.origin}{hint}; "
-                "acronyms are case-sensitive."
-            )
-        return found
+        found = self._known(acronym)
+        if found is not None:
+            return found
+        folded = self._by_folded
+        near = difflib.get_close_matches(acronym.casefold(), folded, n=3, cutoff=0.6)
+        names = [structure.acronym for each in near for structure in folded[each]]
+        hint = f"did you mean {' or '.join(names)}?" if names else "choose one of its acronyms."
+        raise UserError(f"No structure has the acronym {acronym!r} in {self.origin}: {hint}")
 
     def has(self, acronym: str) -> bool:
-        """Whether a structure with this acronym exists."""
-        return acronym in self._by_acronym
+        """Whether `find` finds a structure."""
+        return self._known(acronym) is not None
 
     def search(self, text: str, limit: int = 50) -> tuple[Structure, ...]:
         """Find structures by acronym or name, as one types.

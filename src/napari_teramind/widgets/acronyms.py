@@ -43,9 +43,14 @@ class AcronymField(QLineEdit):
         return None if found is None else found.table
 
     def typed(self) -> list[str]:
-        """Return the acronyms that were typed, each once."""
-        parts = self.text().replace(";", ",").split(",")
-        return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+        """Return the acronyms that were typed, each once, written as in the atlas."""
+        parts = [part.strip() for part in self.text().replace(";", ",").split(",")]
+        table = self.table
+        known = [
+            table.find(part).acronym if table is not None and table.has(part) else part
+            for part in parts
+        ]
+        return list(dict.fromkeys(part for part in known if part))
 
     def names(self) -> str:
         """Return the names of those that are known."""

@@ -53,6 +53,7 @@ class Compare(QWidget):
         self._values: list[np.ndarray] = []
         self._copies: WeakSet[Layer] = WeakSet()
         self._asked: object = None
+        self._follows_view = False
         self.mode = QComboBox()
         for title, name in (("Off", OFF), ("Side by side", BESIDE), ("Swipe", SWIPE)):
             self.mode.addItem(title, name)
@@ -78,10 +79,10 @@ class Compare(QWidget):
         session.brains_changed.connect(self.refresh)
         viewer = session.viewer
         if viewer is not None:
-            viewer.dims.events.point.connect(self._on_view)
+            viewer.dims.events.point.connect(self._on_slice)
+            viewer.dims.events.ndisplay.connect(self._on_slice)
             viewer.scene.camera.events.center.connect(self._on_view)
             viewer.scene.camera.events.zoom.connect(self._on_view)
-            viewer.dims.events.ndisplay.connect(self._on_view)
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -147,9 +148,13 @@ class Compare(QWidget):
         if self.chosen != OFF:
             self._read()
 
-    def _on_view(self, event: Any = None) -> None:
-        """Follow the slice and, where only a part is compared, the view."""
+    def _on_slice(self, event: Any = None) -> None:
         if self.chosen != OFF:
+            self._settle.start()
+
+    def _on_view(self, event: Any = None) -> None:
+        """Follow the view where it says what is compared."""
+        if self.chosen != OFF and self._follows_view:
             self._settle.start()
 
     def _box(self, viewer: Viewer, layers: list[Image]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -166,7 +171,8 @@ class Compare(QWidget):
             return None
         low[0] = high[0] = z
         brain = self._session.brain
-        if brain is not None and ((high - low) / scale)[1:].max() > MOST_SIDE:
+        self._follows_view = bool(((high - low) / scale)[1:].max() > MOST_SIDE)
+        if brain is not None and self._follows_view:
             view = view_roi(viewer, self._session.region.to_grid(brain), brain.shape[1:])
             if view is None:
                 return None
