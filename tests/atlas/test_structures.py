@@ -44,7 +44,7 @@ def test_acronyms_are_found_in_any_case_unless_two_differ_in_that_only() -> None
     assert table.within("vta") == table.within("VTA")
     assert table.find("CM").acronym == "CM"
     assert table.find("cm").acronym == "cm"
-    with pytest.raises(UserError, match="CM or cm|cm or CM"):
+    with pytest.raises(UserError, match=r"CM or cm|cm or CM"):
         table.find("Cm")
 
 
