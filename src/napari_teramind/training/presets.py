@@ -46,6 +46,7 @@ PRESETS: dict[str, Preset] = {
             "clip": 1.0,
             "ema": 0.99,
             "focus": (40, 420, 0.6),
+            "shifted": 0.0,
             "precision": "float32",
         },
     ),
