@@ -23,6 +23,7 @@ from napari_teramind.jobs import (
     SimulateSpec,
     Warned,
 )
+from napari_teramind.jobs.priority import NICENESS
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -169,5 +170,5 @@ def test_a_job_lets_the_window_go_first(long_job: SimulateSpec) -> None:
     here = psutil.Process().nice()
     with JobProcess(long_job) as job:
         wait_for_work(job)
-        assert psutil.Process(job.pid).nice() == min(19, max(here, 10))
+        assert psutil.Process(job.pid).nice() == min(19, max(here, NICENESS))
     assert psutil.Process().nice() == here

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-NICENESS = 10
+NICENESS = 5
 
 
 def let_others_first() -> None:
