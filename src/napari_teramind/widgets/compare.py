@@ -14,7 +14,7 @@ from napari_teramind.plugin.cuts import Cut, finest_cuts
 from napari_teramind.plugin.layers import AXES, TAG, UNITS, tag_of
 from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.camera import go_to
-from napari_teramind.widgets.opening import select_again
+from napari_teramind.widgets.opening import above_genes, select_again
 from napari_teramind.widgets.parts import form, sentence
 from napari_teramind.widgets.region import SETTLE_MS
 from napari_teramind.widgets.roi import view_roi
@@ -223,6 +223,7 @@ class Compare(QWidget):
         self._clear()
         self._cuts, self._values = cuts, values
         selected = set(viewer.layers.selection)
+        above = above_genes(self._session, viewer)  # and under the structures
         what = "real" if self.other.currentData() == REAL else "compared"
         for i, (part, pixels) in enumerate(zip(cuts, values, strict=True)):
             copy = Image(
@@ -236,7 +237,7 @@ class Compare(QWidget):
                 **part.look,
             )
             self._copies.add(copy)
-            viewer.layers.append(copy)
+            viewer.layers.insert(above + i, copy)
         select_again(viewer, selected)
         self._say("")
         if self.chosen == SWIPE:
