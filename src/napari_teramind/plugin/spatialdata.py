@@ -93,10 +93,11 @@ def _to_system(
 
 def _matrix(step: Mapping[str, Any], axes: tuple[str, ...], path: str) -> np.ndarray:
     names = tuple(axis["name"] for axis in step.get("input", {}).get("axes", ())) or axes
-    if names != axes:
+    to = tuple(axis["name"] for axis in step.get("output", {}).get("axes", ())) or axes
+    if names != axes or to != axes:
         raise UserError(
-            f"{path} lies by a transformation of the axes {', '.join(names)}, and has "
-            f"{', '.join(axes)}: transform it to its own axes first."
+            f"{path} lies by a transformation of the axes {', '.join(names)} to {', '.join(to)}, "
+            f"and has {', '.join(axes)}: transform it to its own axes first."
         )
     matrix = np.eye(len(axes) + 1)
     match step.get("type"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QVBoxLayout, QWidget
 
+from napari_teramind.errors import UserError
 from napari_teramind.plugin.contents import Item, Kind, read_contents
 from napari_teramind.plugin.layers import tag_of
 from napari_teramind.widgets.beside import Beside
@@ -80,7 +81,7 @@ class Contents(QWidget):
             if asked is self._asked and not isinstance(found, str):
                 self._take(found)
 
-        Beside(self, read_contents, brain.path, then=then)
+        Beside(self, _read_or_say, brain.path, then=then)
 
     def rows(self) -> dict[tuple[str, str], QTreeWidgetItem]:
         """Return the rows by kind and name."""
@@ -167,3 +168,13 @@ def _key(layer: Layer) -> tuple[str, str]:
     """Return kind and name of what a layer shows."""
     tag = tag_of(layer)
     return tag["kind"], tag.get("simulation") or tag["name"]
+
+
+def _read_or_say(path: str) -> list[Item]:
+    """Read what a brain holds; a server that is away is no error of the program."""
+    try:
+        return read_contents(path)
+    except Exception as error:
+        if "://" not in path:
+            raise
+        raise UserError(f"{path} cannot be read now: check the connection.") from error
