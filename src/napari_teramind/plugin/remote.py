@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_teramind.errors import UserError
+
 if TYPE_CHECKING:
     import zarr
 
@@ -44,7 +46,7 @@ _states: dict[str, _State] = {}
 
 @contextmanager
 def strictly() -> Iterator[None]:
-    """Let errors of a connection be raised in this thread, as where a brain is opened."""
+    """Let errors of a connection be raised, as where a brain is opened or a file is written."""
     token = _strict.set(True)
     try:
         yield
@@ -65,8 +67,10 @@ def read(array: zarr.Array | np.ndarray, place: tuple[int | slice, ...]) -> np.n
         Indices and half-open ranges, one an axis.
     """
     address = _address(array)
-    if address is None or _strict.get():
+    if address is None:
         return np.asarray(array[place])
+    if _strict.get():
+        return _read_strictly(array, place, address)
     state = _states.setdefault(address, _State())
     if state.failed_at is not None and time.monotonic() - state.failed_at < REST_SECONDS:
         return _dark(array, place)
@@ -79,6 +83,21 @@ def read(array: zarr.Array | np.ndarray, place: tuple[int | slice, ...]) -> np.n
         return _dark(array, place)
     state.failed_at = None
     return found
+
+
+def _read_strictly(array: Any, place: tuple[int | slice, ...], address: str) -> np.ndarray:
+    try:
+        return np.asarray(array[place])
+    except Exception as error:
+        raise UserError(
+            f"{address} could not be read ({_reason(error)}): check the connection, and that the "
+            "server can send parts of files."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _address(array: Any) -> str | None:
@@ -104,8 +123,7 @@ def _dark(array: Any, place: tuple[int | slice, ...]) -> np.ndarray:
 def _tell(address: str, error: Exception) -> None:
     from napari.utils.notifications import show_warning
 
-    reason = str(error).strip().splitlines()
     show_warning(
-        f"The connection to {address} was lost ({reason[0] if reason else type(error).__name__}). "
+        f"The connection to {address} was lost ({_reason(error)}). "
         "What is not read yet stays dark; move the view to try again."
     )

@@ -22,6 +22,7 @@ from napari_teramind.brain.export import (
 )
 from napari_teramind.errors import UserError
 from napari_teramind.plugin.layers import TAG
+from napari_teramind.plugin.remote import strictly
 
 if TYPE_CHECKING:
     from napari_teramind.attention import StoredMaps
@@ -59,7 +60,8 @@ def write_layers(path: str, layers: Sequence[FullLayer]) -> list[str]:
     from napari.utils.notifications import show_error
 
     try:
-        return [str(_write(Path(path), layers))]
+        with strictly():
+            return [str(_write(Path(path), layers))]
     except UserError as error:
         if current_viewer() is None:
             raise
