@@ -119,6 +119,8 @@ def test_layers_of_others_are_written_as_they_lie(tmp_path):
         (np.zeros((8, 8, 3), np.uint8), {"rgb": True}, "neither a plane nor a volume"),
         (np.zeros((8, 8)), {"rotate": 30}, "turned or sheared"),
         (np.zeros((8, 8)), {"shear": [0.3]}, "turned or sheared"),
+        (np.zeros((8, 8)), {"affine": [[0, 1, 0], [1, 0, 0], [0, 0, 1]]}, "turned or sheared"),
+        (np.zeros((8, 8)), {"affine": np.diag([-1, 1, 1])}, "turned or sheared"),
     ],
 )
 def test_what_a_file_cannot_say_is_told(tmp_path, data, meta, words):
@@ -126,6 +128,26 @@ def test_what_a_file_cannot_say_is_told(tmp_path, data, meta, words):
     with pytest.raises(UserError, match=words):
         layer.save(str(tmp_path / "odd.ome.tif"), plugin=PLUGIN)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_said_by_a_matrix_is_written(tmp_path):
+    layer = Layer.create(
+        np.zeros((3, 8, 8), np.uint8),
+        {
+            "name": "placed",
+            "scale": (10, 2, 2),
+            "translate": (5, 1, 3),
+            "affine": [[2, 0, 0, 0], [0, 0.5, 0, 7], [0, 0, 0.5, 9], [0, 0, 0, 1]],
+        },
+        "image",
+    )
+    path = tmp_path / "placed.nii.gz"
+    assert layer.save(str(path), plugin=PLUGIN) == [str(path)]
+    written = nibabel.load(path).affine
+    expected = [layer.data_to_world(corner) for corner in ((0, 0, 0), (2, 5, 7))]
+    for corner, world in zip(((0, 0, 0), (7, 5, 2)), expected, strict=True):
+        x, z, y = np.abs((written @ (*corner, 1))[:3]) * 1000
+        np.testing.assert_allclose((z, y, x), world)
 
 
 def test_too_large_a_layer_is_told_in_a_notification(

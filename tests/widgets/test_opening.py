@@ -280,6 +280,40 @@ def test_a_dropped_connection_is_told_once_and_reading_goes_on_when_it_is_back(
     assert len(lost()) == before + 2
 
 
+def test_a_damaged_part_is_told_as_such_and_the_rest_is_read(panel, served, qtbot, tmp_path):
+    port = served.server_address[1]
+    open_by_typing(panel, qtbot, f"http://127.0.0.1:{port}/brain.zarr")
+    viewer = panel.session.viewer
+    qtbot.waitUntil(lambda: "structures" in viewer.layers, timeout=LONG)
+    rng = np.random.default_rng(0)
+    for file in (tmp_path / "www" / "brain.zarr" / "stains").glob("*/c/**/*"):
+        if file.is_file():
+            file.write_bytes(rng.bytes(file.stat().st_size))
+    before, told = len(lost()), len(notification_manager.records)
+    for z in (2, 3, 1):
+        viewer.dims.set_current_step(0, z)
+    messages = [record.message for record in notification_manager.records[told:]]
+    assert len(messages) == 1
+    assert "is damaged" in messages[0]
+    assert "/brain.zarr/stains" in messages[0]
+    assert len(lost()) == before
+    assert not pixels_in_view(panel).any()
+    structures = viewer.layers["structures"]
+    assert np.asarray(structures.data[0]).any()
+
+
+def test_what_is_read_beside_the_window_is_an_error_and_not_dark(panel, served, qtbot):
+    port = served.server_address[1]
+    open_by_typing(panel, qtbot, f"http://127.0.0.1:{port}/brain.zarr")
+    viewer = panel.session.viewer
+    qtbot.waitUntil(lambda: "structures" in viewer.layers, timeout=LONG)
+    served.shutdown()
+    served.server_close()
+    qtbot.mouseClick(panel.field.button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "could not be read" in panel.field.words.text(), timeout=LONG)
+    assert viewer.dims.ndisplay == 2
+
+
 def test_a_server_that_does_not_answer_is_left_in_peace(panel, served, qtbot, monkeypatch):
     """A stall holds the window once, not for every layer and every move."""
     port = served.server_address[1]

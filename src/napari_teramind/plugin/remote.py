@@ -12,15 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_teramind.errors import UserError
-
-if TYPE_CHECKING:
-    import zarr
 
 REST_SECONDS = 15.0
 """How long a store that failed is not asked again."""
@@ -28,25 +24,17 @@ REST_SECONDS = 15.0
 _strict: ContextVar[bool] = ContextVar("strict", default=False)
 
 
-@dataclass
-class _State:
-    """How a store answers.
-
-    Attributes
-    ----------
-    failed_at
-        When it failed last, by the monotonic clock; None if it has answered since.
-    """
-
-    failed_at: float | None = None
-
-
-_states: dict[str, _State] = {}
+_failed: dict[str, float] = {}
+"""When a store failed, by the monotonic clock, if it has not answered since."""
+_damaged: set[str] = set()
+"""Arrays of which a damaged part was told."""
+DAMAGE = (ValueError, RuntimeError)
+"""What decoding raises; a connection fails in other ways."""
 
 
 @contextmanager
 def strictly() -> Iterator[None]:
-    """Let errors of a connection be raised, as where a brain is opened or a file is written."""
+    """Let errors of a connection be raised: zeros would be taken for what a file holds."""
     token = _strict.set(True)
     try:
         yield
@@ -54,7 +42,32 @@ def strictly() -> Iterator[None]:
         _strict.reset(token)
 
 
-def read(array: zarr.Array | np.ndarray, place: tuple[int | slice, ...]) -> np.ndarray:
+@contextmanager
+def told(path: str) -> Iterator[None]:
+    """Make a `UserError` of what goes wrong in reading what lies elsewhere.
+
+    Every kind of server fails in a way of its own. Errors of what lies on this computer come as
+    they are.
+
+    Parameters
+    ----------
+    path
+        An address, or a path on this computer.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if "://" not in path:
+            raise
+        raise UserError(
+            f"{path} could not be read ({_reason(error)}): check the connection, and that the "
+            "server can send parts of files."
+        ) from error
+
+
+def read(array: Any, place: tuple[int | slice, ...]) -> np.ndarray:
     """Read a part of an array; what a lost connection keeps back reads as zero.
 
     Errors of what lies on this computer are raised as they are.
@@ -62,7 +75,7 @@ def read(array: zarr.Array | np.ndarray, place: tuple[int | slice, ...]) -> np.n
     Parameters
     ----------
     array
-        On this computer or elsewhere.
+        A zarr or NumPy array, on this computer or elsewhere.
     place
         Indices and half-open ranges, one an axis.
     """
@@ -70,29 +83,29 @@ def read(array: zarr.Array | np.ndarray, place: tuple[int | slice, ...]) -> np.n
     if address is None:
         return np.asarray(array[place])
     if _strict.get():
-        return _read_strictly(array, place, address)
-    state = _states.setdefault(address, _State())
-    if state.failed_at is not None and time.monotonic() - state.failed_at < REST_SECONDS:
+        with told(address):
+            return np.asarray(array[place])
+    failed_at = _failed.get(address)
+    if failed_at is not None and time.monotonic() - failed_at < REST_SECONDS:
         return _dark(array, place)
     try:
         found = np.asarray(array[place])
-    except Exception as error:  # every kind of server fails in a way of its own
-        if state.failed_at is None:
-            _tell(address, error)
-        state.failed_at = time.monotonic()
+    except DAMAGE as error:
+        image = f"{address}/{array.path}"
+        if image not in _damaged:
+            _damaged.add(image)
+            _tell(f"A part of {image} is damaged, and stays dark ({_reason(error)}).")
         return _dark(array, place)
-    state.failed_at = None
+    except Exception as error:  # every kind of server fails in a way of its own
+        if failed_at is None:
+            _tell(
+                f"The connection to {address} was lost ({_reason(error)}). "
+                "What is not read yet stays dark; move the view to try again."
+            )
+        _failed[address] = time.monotonic()
+        return _dark(array, place)
+    _failed.pop(address, None)
     return found
-
-
-def _read_strictly(array: Any, place: tuple[int | slice, ...], address: str) -> np.ndarray:
-    try:
-        return np.asarray(array[place])
-    except Exception as error:
-        raise UserError(
-            f"{address} could not be read ({_reason(error)}): check the connection, and that the "
-            "server can send parts of files."
-        ) from error
 
 
 def _reason(error: Exception) -> str:
@@ -120,10 +133,7 @@ def _dark(array: Any, place: tuple[int | slice, ...]) -> np.ndarray:
     return np.zeros(sides, array.dtype)
 
 
-def _tell(address: str, error: Exception) -> None:
+def _tell(words: str) -> None:
     from napari.utils.notifications import show_warning
 
-    show_warning(
-        f"The connection to {address} was lost ({_reason(error)}). "
-        "What is not read yet stays dark; move the view to try again."
-    )
+    show_warning(words)

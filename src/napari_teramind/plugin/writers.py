@@ -196,12 +196,25 @@ def _place(meta: dict[str, Any]) -> tuple[tuple[float, float, float], tuple[floa
     shear = np.asarray(meta.get("shear", 0.0))
     rotate = np.asarray(meta.get("rotate", 0.0), float)
     turned = rotate.ndim == 2 and not np.allclose(rotate, np.eye(len(rotate)))
-    if turned or np.any(shear):
+    scale, origin = three(meta.get("scale", ()), 1.0), three(meta.get("translate", ()), 0.0)
+    # napari applies the affine matrix after everything else.
+    affine = np.asarray(meta.get("affine", np.eye(1)), float)
+    linear, offset = affine[:-1, :-1], affine[:-1, -1]
+    steps = np.diag(linear)
+    if turned or np.any(shear) or not np.allclose(linear, np.diag(steps)) or (steps <= 0).any():
         raise UserError(
             f"{meta.get('name', 'The layer')} is turned or sheared, which such a file cannot say: "
             "reset its transform first."
         )
-    return three(meta.get("scale", ()), 1.0), three(meta.get("translate", ()), 0.0)
+    more, shift = three(steps, 1.0), three(offset, 0.0)
+    return (
+        (scale[0] * more[0], scale[1] * more[1], scale[2] * more[2]),
+        (
+            origin[0] * more[0] + shift[0],
+            origin[1] * more[1] + shift[1],
+            origin[2] * more[2] + shift[2],
+        ),
+    )
 
 
 def _plain(kind: np.dtype[Any]) -> np.dtype[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 
 from napari_teramind.plugin.attention import View, attention_layer
@@ -12,7 +11,7 @@ from napari_teramind.plugin.layers import LayerTuple, tag_of
 from napari_teramind.plugin.relief import KIND, relief_layers
 from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.camera import show_all
-from napari_teramind.widgets.opening import above_genes, select_again
+from napari_teramind.widgets.opening import above_genes, select_again, unless_told
 from napari_teramind.widgets.session import Session
 
 if TYPE_CHECKING:
@@ -60,20 +59,18 @@ class AttentionLayers(QObject):
         self.hide_relief()
         asked = self._asked = object()
 
-        def then(found: LayerTuple | str) -> None:
+        def then(found: list[LayerTuple] | str) -> None:
             if asked is self._asked:
-                self._insert(found, turn and maps.region.shape[0] > 1)
+                for layer in unless_told(found):
+                    self._insert(layer, turn and maps.region.shape[0] > 1)
 
-        Beside(self, attention_layer, brain, maps, view, then=then)
+        Beside(self, lambda: [attention_layer(brain, maps, view)], then=then)
 
-    def _insert(self, found: LayerTuple | str, turn: bool) -> None:
+    def _insert(self, found: LayerTuple, turn: bool) -> None:
         from napari.layers import Layer
 
         viewer = self._session.viewer
         if viewer is None:
-            return
-        if isinstance(found, str):
-            show_error(found)
             return
         data, meta, kind = found
         tag = meta["metadata"]["teramind"]
@@ -139,10 +136,8 @@ class AttentionLayers(QObject):
         from napari.layers import Layer
 
         viewer = self._session.viewer
-        if viewer is None or self.has_relief:
-            return
-        if isinstance(found, str):
-            show_error(found)
+        layers = unless_told(found)
+        if viewer is None or self.has_relief or not layers:
             return
         self._hidden = [layer for layer in tuple(viewer.layers) if layer.visible]
         for layer in self._hidden:
@@ -150,7 +145,7 @@ class AttentionLayers(QObject):
         self._was_3d = viewer.dims.ndisplay == 3
         # Not before the others are hidden: they would all be drawn as volumes.
         viewer.dims.ndisplay = 3
-        for data, meta, kind in found:
+        for data, meta, kind in layers:
             viewer.add_layer(Layer.create(data, meta, kind))
         show_all(viewer, RELIEF_ANGLES, RELIEF_SHARE)
         self.changed.emit()

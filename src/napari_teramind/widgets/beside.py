@@ -9,6 +9,7 @@ from typing import Any
 from qtpy.QtCore import QObject, QTimer
 
 from napari_teramind.errors import UserError
+from napari_teramind.plugin.remote import strictly
 
 POLL_MS = 30
 
@@ -18,6 +19,9 @@ class Beside(QObject):
 
     The result is asked for, not sent: a thread that ends after the window has gone finds nobody
     to call, which Qt would not forgive. What is computed for long belongs into a job.
+
+    A connection that is lost is an error here, which is told once: only what napari draws must do
+    without what it cannot have.
 
     Parameters
     ----------
@@ -49,7 +53,8 @@ class Beside(QObject):
 
     def _run(self) -> None:
         try:
-            self._results.append(self._function(*self._arguments))
+            with strictly():
+                self._results.append(self._function(*self._arguments))
         except UserError as error:
             self._results.append(str(error))
         except BaseException as error:  # told where the user's program tells its errors

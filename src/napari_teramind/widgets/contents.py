@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QVBoxLayout, QWidget
 
-from napari_teramind.errors import UserError
 from napari_teramind.plugin.contents import Item, Kind, read_contents
 from napari_teramind.plugin.layers import tag_of
+from napari_teramind.plugin.remote import told
 from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.opening import show_item
 from napari_teramind.widgets.parts import sentence
@@ -172,9 +172,5 @@ def _key(layer: Layer) -> tuple[str, str]:
 
 def _read_or_say(path: str) -> list[Item]:
     """Read what a brain holds; a server that is away is no error of the program."""
-    try:
+    with told(path):
         return read_contents(path)
-    except Exception as error:
-        if "://" not in path:
-            raise
-        raise UserError(f"{path} cannot be read now: check the connection.") from error

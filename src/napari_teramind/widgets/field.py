@@ -21,6 +21,7 @@ from napari_teramind.widgets.roi import Roi, view_roi
 if TYPE_CHECKING:
     from napari import Viewer
 
+    from napari_teramind.brain import BrainStore
     from napari_teramind.widgets.session import Session
 
 MOST_SIDE = 2048
@@ -108,7 +109,7 @@ class Field3D(QWidget):
         if not layers:
             self._say("None of this brain's images is visible: show a stain or a gene first.")
             return
-        low, high = self._box(box)
+        low, high = self._box(brain, box)
         most_bytes = preferences().memory.volume_megabytes * 2**20
         cuts, coarser = finest_cuts(layers, low, high, most_bytes, MOST_SIDE)
         if not cuts:
@@ -124,16 +125,13 @@ class Field3D(QWidget):
                 self._say(found)
             elif viewer is not None:
                 self._enter(viewer, cuts, found)
-                self._say(self._told(cuts, coarser))
+                self._say(_told(brain, cuts, coarser))
                 go_to(viewer, low, high)
 
         Beside(self, _read, cuts, then=shown)
 
-    def _box(self, box: Roi) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _box(self, brain: BrainStore, box: Roi) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the corners in the world of a box of pixels, made as deep as it is wide."""
-        brain = self._session.brain
-        if brain is None:
-            raise ValueError("there is no brain")
         stain = self._session.layers("stain")[0]
         spacing = brain.stains.scale(0)[-3]
         y0, y1, x0, x1 = box
@@ -146,19 +144,6 @@ class Field3D(QWidget):
             for z, y, x in ((first, y0, x0), (first + depth, y1, x1))
         ]
         return tuple(np.min(corners, axis=0)), tuple(np.max(corners, axis=0))
-
-    def _told(self, cuts: list[Cut], coarser: int) -> str:
-        brain = self._session.brain
-        size = 1.0 if brain is None else brain.pixel_size
-        megabytes = sum(part.bytes for part in cuts) / 2**20
-        depth = max(part.view.shape[0] for part in cuts)
-        told = f"{depth} slice{'s' if depth > 1 else ''}, {megabytes:.3g} MB"
-        if coarser == 1:
-            return f"Full resolution: {micrometers(1, size)} a pixel, {told}."
-        return (
-            f"{micrometers(coarser, size)} a pixel, {coarser} times coarser than stored, {told}; "
-            "come nearer for more."
-        )
 
     def _enter(self, viewer: Viewer, cuts: list[Cut], found: list[np.ndarray]) -> None:
         camera = viewer.scene.camera
@@ -204,6 +189,16 @@ class Field3D(QWidget):
         viewer.dims.ndisplay = 2
         viewer.scene.camera.center, viewer.scene.camera.zoom = before.center, before.zoom
         viewer.dims.set_point(range(len(before.point)), before.point)
+
+
+def _told(brain: BrainStore, cuts: list[Cut], coarser: int) -> str:
+    megabytes = sum(part.bytes for part in cuts) / 2**20
+    depth = max(part.view.shape[0] for part in cuts)
+    told = f"{depth} slice{'s' if depth > 1 else ''}, {megabytes:.3g} MB"
+    pixel = f"{micrometers(coarser, brain.pixel_size)} a pixel"
+    if coarser == 1:
+        return f"Full resolution: {pixel}, {told}."
+    return f"{pixel}, {coarser} times coarser than stored, {told}; come nearer for more."
 
 
 def _read(cuts: list[Cut]) -> list[np.ndarray]:

@@ -176,16 +176,14 @@ class Generation(QObject):
 
     def _show(self, event: Finished, found: list[list[LayerTuple]] | str) -> None:
         """Show what was generated; a result that cannot be must not leave the panel waiting."""
+        if isinstance(found, str):
+            self._layers.remove_preview()
+            self.ended.emit(Failed(message=found, exit_code=1))
+            return
         try:
-            if isinstance(found, str):
-                self._layers.remove_preview()
-                self.ended.emit(Failed(message=found, exit_code=1))
-                return
             self.layer_names = self._layers.show_result(*found)
-        except BaseException:
+        finally:
             self.ended.emit(event)
-            raise
-        self.ended.emit(event)
 
 
 def was_cancelled(event: Finished | Failed) -> bool:

@@ -111,7 +111,7 @@ class How(QWidget):
         preferred = preferences().generate
         self.steps.setValue(preferred.steps)
         self.sampler.setCurrentIndex(self.sampler.findData(preferred.sampler))
-        self.halo.setCurrentIndex(("quick", "exact").index(preferred.surround))
+        self.halo.setCurrentIndex(self.halo.findText(preferred.surround.capitalize()))
 
     def _roll(self) -> None:
         self.seed.setValue(secrets.randbelow(2**31))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QModelIndex, Qt, QTimer, QUrl
-from qtpy.QtGui import QDesktopServices, QGuiApplication, QHideEvent, QShowEvent
+from qtpy.QtCore import QModelIndex, Qt, QUrl
+from qtpy.QtGui import QDesktopServices, QGuiApplication
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QGridLayout,
@@ -29,12 +29,11 @@ from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.jobs_model import WORDS, JobsModel
 from napari_teramind.widgets.opening import open_anything
 from napari_teramind.widgets.panel import Panel
-from napari_teramind.widgets.parts import MARGIN, Scrolling, sentence
+from napari_teramind.widgets.parts import MARGIN, Scrolling, WhileShown, sentence
 
 if TYPE_CHECKING:
     import napari
 
-POLL_MS = 1000
 ROWS_SHOWN = 9
 
 
@@ -66,8 +65,6 @@ class JobsWidget(Panel):
         self.log_button = QPushButton("Show log")
         self._chosen: Path | None = None
         self._reading = self._busy = self._awaits_new = False
-        self._timer = QTimer(self)
-        self._timer.setInterval(POLL_MS)
         self._pages = QStackedLayout(self)
         empty = QWidget()
         below = QVBoxLayout(empty)
@@ -123,7 +120,7 @@ class JobsWidget(Panel):
         )
 
     def _connect(self) -> None:
-        self._timer.timeout.connect(self.refresh)
+        WhileShown(self, self.refresh)
         selection = self.table.selectionModel()
         assert selection is not None
         selection.currentRowChanged.connect(self._on_row)
@@ -134,17 +131,6 @@ class JobsWidget(Panel):
         self.copy_button.clicked.connect(self._copy)
         self.log_button.clicked.connect(self._show_log)
         self.session.brains_changed.connect(self._refresh)
-
-    def showEvent(self, event: QShowEvent) -> None:
-        """Look for jobs as long as somebody looks at them."""
-        super().showEvent(event)
-        self.refresh()
-        self._timer.start()
-
-    def hideEvent(self, event: QHideEvent) -> None:
-        """Stop looking."""
-        super().hideEvent(event)
-        self._timer.stop()
 
     @property
     def job(self) -> Job | None:

@@ -9,7 +9,6 @@ import numpy as np
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QTimer
 
-from napari_teramind.errors import UserError
 from napari_teramind.plugin.contents import item_layers
 from napari_teramind.plugin.layers import (
     GENE_COLORS,
@@ -21,7 +20,7 @@ from napari_teramind.plugin.layers import (
     tag_of,
 )
 from napari_teramind.plugin.omezarr import LEFT_OUT, image_layers, is_image
-from napari_teramind.plugin.remote import strictly
+from napari_teramind.plugin.remote import told
 from napari_teramind.plugin.spatialdata import is_spatialdata, spatialdata_layers
 from napari_teramind.widgets.beside import Beside
 
@@ -78,29 +77,17 @@ def _read_anything(path: str) -> tuple[list[LayerTuple], str]:
     from napari_teramind.brain.foundation import open_root
     from napari_teramind.brain.store import brain_in
 
-    try:
-        with strictly():
-            root = open_root(path)
-            if is_image(root):
-                found = image_layers(root, path), ""
-            elif is_spatialdata(root):
-                found = spatialdata_layers(root, path)
-            else:
-                found = brain_layers(brain_in(root, path)), ""
-            if "://" in path:
-                _try_pixel(found[0][0])
-        return found
-    except UserError:
-        raise
-    except Exception as error:
-        # Every kind of server fails in a way of its own; here it is read first.
-        if "://" not in path:
-            raise
-        reason = str(error).strip().splitlines()
-        raise UserError(
-            f"{path} could not be read ({reason[0] if reason else type(error).__name__}): check "
-            "the connection, and that the server can send parts of files."
-        ) from error
+    with told(path):
+        root = open_root(path)
+        if is_image(root):
+            found = image_layers(root, path), ""
+        elif is_spatialdata(root):
+            found = spatialdata_layers(root, path)
+        else:
+            found = brain_layers(brain_in(root, path)), ""
+        if "://" in path:
+            _try_pixel(found[0][0])
+    return found
 
 
 def _try_pixel(layer: LayerTuple) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QFontMetrics
 from qtpy.QtWidgets import (
     QApplication,
@@ -24,6 +25,8 @@ MARGIN = 8
 PRIMARY_HEIGHT = 32
 LONGEST_NAME = 22
 """Characters that a drop-down of a narrow panel can show."""
+POLL_MS = 1000
+"""How often what others change is looked at."""
 PANEL_WIDTH = 320
 """Width at which nothing in a panel may be clipped."""
 
@@ -48,6 +51,34 @@ def sentence(text: str = "", *, plain: bool = False) -> QLabel:
     label.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
     label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
     return label
+
+
+class WhileShown(QTimer):
+    """Looks after something when a widget is shown, and every second as long as it is.
+
+    Parameters
+    ----------
+    widget
+        Which; the timer goes with it.
+    look
+        Called without arguments.
+    """
+
+    def __init__(self, widget: QWidget, look: Callable[[], None]) -> None:
+        super().__init__(widget)
+        self._look = look
+        self.setInterval(POLL_MS)
+        self.timeout.connect(look)
+        widget.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Begin when the widget is shown, and rest while it is hidden."""
+        if event is not None and event.type() == QEvent.Type.Show:
+            self._look()
+            self.start()
+        elif event is not None and event.type() == QEvent.Type.Hide:
+            self.stop()
+        return False
 
 
 def form() -> QGridLayout:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import psutil
-from qtpy.QtCore import QTimer
-from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_teramind.jobs.warm import close_worker, worker_is_busy, worker_pid
-from napari_teramind.widgets.parts import sentence
-
-POLL_MS = 1000
+from napari_teramind.widgets.parts import WhileShown, sentence
 
 
 class WorkerState(QWidget):
@@ -25,22 +21,9 @@ class WorkerState(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.words, 1)
         layout.addWidget(self.button)
-        self._timer = QTimer(self)
-        self._timer.setInterval(POLL_MS)
-        self._timer.timeout.connect(self.refresh)
+        WhileShown(self, self.refresh)
         self.button.clicked.connect(self._give_back)
         self.refresh()
-
-    def showEvent(self, event: QShowEvent) -> None:
-        """Look after it as long as somebody looks."""
-        super().showEvent(event)
-        self.refresh()
-        self._timer.start()
-
-    def hideEvent(self, event: QHideEvent) -> None:
-        """Rest."""
-        super().hideEvent(event)
-        self._timer.stop()
 
     def refresh(self) -> None:
         """Show how it is now."""
