@@ -8,7 +8,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +18,11 @@ import pandas as pd
 
 from napari_teramind.brain import foundation, layout
 from napari_teramind.brain.importers.intensity import Ramp, check_percentiles, measure_ramp
+from napari_teramind.brain.importers.manifest import SliceEntry, manifest_of
+from napari_teramind.brain.importers.placing import Placed, place_regions, registrations
 from napari_teramind.brain.importers.planes import plane_heights
 from napari_teramind.brain.importers.region import Region, open_region
-from napari_teramind.brain.importers.report import ImportReport, TranscriptCounts
+from napari_teramind.brain.importers.report import ImportReport, TranscriptCounts, total
 from napari_teramind.brain.importers.transcripts import (
     Binner,
     Panel,
@@ -67,15 +70,21 @@ class _Import:
     """The state of one import: regions opened, transcripts spilled, slices planned."""
 
     options: _Options
-    regions: list[Region]
+    entries: list[SliceEntry]
+    placed: list[Placed]
     panel: Panel
     spill: Spill
     tile: int
     shape: tuple[int, int]
-    counts: TranscriptCounts = field(default_factory=TranscriptCounts)
+    counts: list[TranscriptCounts] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     slices: list[_Slice] = field(default_factory=list)
+
+    @property
+    def regions(self) -> list[Region]:
+        """The regions, in the order of the slices."""
+        return [placed.region for placed in self.placed]
 
 
 def import_merscope(
@@ -101,7 +110,8 @@ def import_merscope(
     Parameters
     ----------
     regions : sequence of path
-        Region folders, in the order of the slices.
+        Region folders, in the order of the slices; or one manifest (``.toml``, see
+        `manifest.Manifest`) that also says how slices are registered.
     out : path
         Brain to make.
     stains : mapping of str to str, optional
@@ -148,26 +158,33 @@ def import_merscope(
         region_spacing=region_spacing,
         report=report,
     )
-    _check_options(options, regions)
+    manifest = manifest_of(regions)
+    _check_options(options)
     if genes is not None:
         foundation.check_panel(genes, [layout.stain_channel(s) for s in options.stains])
     foundation.check_target(out, overwrite)
-    opened = [open_region(Path(region), options.stains) for region in regions]
-    warnings = _compare_regions(opened)
+    opened = [open_region(entry.region, options.stains) for entry in manifest.slices]
+    warnings = _compare_regions(opened, manifest.registered)
+    placed = place_regions(opened, manifest)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        shape = (max(r.shape[0] for r in opened), max(r.shape[1] for r in opened))
+        shape = (max(p.shape[0] for p in placed), max(p.shape[1] for p in placed))
         _, tile = layout.chunk_and_shard(*bins_of(shape), layout.GENE_CHUNK, layout.GENE_TILE)
         state = _Import(
-            options, opened, Panel(genes), Spill(Path(folder), tile), tile, shape, warnings=warnings
+            options,
+            manifest.slices,
+            placed,
+            Panel(genes),
+            Spill(Path(folder), tile),
+            tile,
+            shape,
+            warnings=warnings,
         )
         _read_tables(state)
         return _write(state, out, name or out.stem, overwrite)
 
 
-def _check_options(options: _Options, regions: Sequence[str | Path]) -> None:
-    if not regions:
-        raise UserError("No region folder was given: name one, as region_0.")
+def _check_options(options: _Options) -> None:
     check_percentiles(options.percentiles)
     for what, value in (
         ("slice spacing", options.slice_spacing),
@@ -182,7 +199,7 @@ def _check_options(options: _Options, regions: Sequence[str | Path]) -> None:
     foundation.check_panel(["any"], [layout.stain_channel(s) for s in options.stains])
 
 
-def _compare_regions(regions: Sequence[Region]) -> list[str]:
+def _compare_regions(regions: Sequence[Region], registered: bool) -> list[str]:
     """Check that regions fit into one brain; return what is worth a warning."""
     warnings = []
     first = regions[0]
@@ -192,7 +209,7 @@ def _compare_regions(regions: Sequence[Region]) -> list[str]:
             " brains: checkpoints trained on those expect other sizes."
         )
     for region in regions[1:]:
-        if abs(region.pixel_size / first.pixel_size - 1) > 1e-3:
+        if not registered and abs(region.pixel_size / first.pixel_size - 1) > 1e-3:
             raise UserError(
                 f"{region.path} has pixels of {region.pixel_size:.4f} um but {first.path} of"
                 f" {first.pixel_size:.4f} um: import them as separate brains."
@@ -203,7 +220,7 @@ def _compare_regions(regions: Sequence[Region]) -> list[str]:
                     f"{region.path} has {stain} in {region.dtype(stain)} but {first.path} in"
                     f" {first.dtype(stain)}: import them as separate brains."
                 )
-    if len({region.shape for region in regions}) > 1:
+    if not registered and len({region.shape for region in regions}) > 1:
         warnings.append(
             "Regions differ in size: the smaller ones are filled up with black at the lower and"
             " right edges."
@@ -217,8 +234,11 @@ def _compare_regions(regions: Sequence[Region]) -> list[str]:
 def _read_tables(state: _Import) -> None:
     """Spill the transcripts of all regions and plan the slices."""
     base = 0.0
-    for i, region in enumerate(state.regions):
-        binner = Binner(state.panel, state.spill, state.counts, i, region.transform, region.shape)
+    for i, (placed, entry) in enumerate(zip(state.placed, state.entries, strict=True)):
+        region, counts = placed.region, TranscriptCounts()
+        state.counts.append(counts)
+        binner = Binner(state.panel, state.spill, counts, i, placed.pixels, placed.shape)
+        base = base if entry.position_um is None else entry.position_um
         for batch in read_batches(region.table, state.options.planes == "slices"):
             binner.add(batch)
             state.options.say(f"Reading transcripts of {region.path.name}", batch.done, batch.total)
@@ -230,13 +250,20 @@ def _read_tables(state: _Import) -> None:
         planned = _plan_planes(state, i, region, binner.planes, base)
         state.slices += planned
         extent = planned[-1].position - base
-        if extent >= state.options.region_spacing and i + 1 < len(state.regions):
+        last = i + 1 == len(state.regions)
+        if entry.position_um is None and not last and extent >= state.options.region_spacing:
             raise UserError(
                 f"The planes of {region.path} span {extent:g} um, more than the"
                 f" {state.options.region_spacing:g} um between regions: give a larger region"
                 " spacing."
             )
         base += state.options.region_spacing
+    for before, after in pairwise(state.slices):
+        if after.position <= before.position:
+            raise UserError(
+                f"{state.regions[after.region].path} begins at {after.position:g} um, but the slice"
+                f" before it lies at {before.position:g} um: give positions further apart."
+            )
     state.panel.check()
 
 
@@ -252,7 +279,7 @@ def _plan_planes(
         slices.append(_Slice(index, [plane], keys, base + heights.position(plane)))
     used = {key for item in slices for key in item.spill}
     for key in sorted(set(range(len(values))) - used):
-        state.counts.without_plane += state.spill.count(index, key)
+        state.counts[index].without_plane += state.spill.count(index, key)
         state.missing.append(f"{region.path.name}, plane {values[key]:g} of the table")
     return slices
 
@@ -299,7 +326,8 @@ def _ramp(state: _Import, target: str) -> Ramp:
             region = state.regions[item.region]
             for y in range(0, region.shape[0], _ROWS):
                 end = min(y + _ROWS, region.shape[0])
-                yield region.read(stain, item.planes, state.options.project, y, end)
+                box = (y, end, 0, region.shape[1])
+                yield region.read(stain, item.planes, state.options.project, box)
             state.options.say(f"Measuring intensities of {target}", z + 1, len(state.slices))
 
     dtype = state.regions[0].dtype(stain)
@@ -309,18 +337,14 @@ def _ramp(state: _Import, target: str) -> Ramp:
 def _write_stains(
     writer: BrainWriter, state: _Import, z: int, item: _Slice, ramps: Mapping[str, Ramp]
 ) -> None:
-    """Write a slice by rows of tiles, each row read in blocks."""
-    region = state.regions[item.region]
-    height, width = state.shape
-    for y0 in range(0, height, writer.tile):
-        y1 = min(y0 + writer.tile, height)
-        band = np.zeros((len(ramps), y1 - y0, width), dtype=np.uint8)
-        for s, (target, stain) in enumerate(state.options.stains.items()):
-            for y in range(y0, min(y1, region.shape[0]), _ROWS):
-                end = min(y + _ROWS, y1, region.shape[0])
-                block = region.read(stain, item.planes, state.options.project, y, end)
-                band[s, y - y0 : end - y0, : block.shape[1]] = ramps[target](block)
-        writer.write_stains(z, y0, 0, band)
+    """Write a slice tile by tile."""
+    placed = state.placed[item.region]
+    for box in layout.tiles(0, state.shape[0], 0, state.shape[1], writer.tile):
+        blocks = [
+            ramps[target](placed.read(stain, item.planes, state.options.project, box))
+            for target, stain in state.options.stains.items()
+        ]
+        writer.write_stains(z, box[0], box[2], np.stack(blocks))
 
 
 def _write_genes(writer: BrainWriter, state: _Import, z: int, item: _Slice) -> None:
@@ -341,10 +365,10 @@ def _gene_table(state: _Import) -> pd.DataFrame:
 
 
 def _report(state: _Import, out: Path, ramps: Mapping[str, Ramp]) -> ImportReport:
-    counts = state.counts
-    counts.inside = counts.rows - (
-        counts.blank + counts.unknown + counts.invalid + counts.outside + counts.without_plane
-    )
+    for counts in state.counts:
+        counts.inside = counts.rows - (
+            counts.blank + counts.unknown + counts.invalid + counts.outside + counts.without_plane
+        )
     panel = state.panel
     rows = panel.rows()
     return ImportReport(
@@ -353,7 +377,7 @@ def _report(state: _Import, out: Path, ramps: Mapping[str, Ramp]) -> ImportRepor
         shape=(len(state.slices), *state.shape),
         pixel_size=state.regions[0].pixel_size,
         genes=len(panel.genes()),
-        transcripts=counts,
+        transcripts=total(state.counts),
         blank_genes={name: n for name, n in rows.items() if panel.is_blank(name)},
         unknown_genes={name: n for name, n in rows.items() if panel.is_unknown(name)},
         silent_genes=[name for name in panel.genes() if name not in rows],
@@ -371,6 +395,8 @@ def _source(state: _Import, report: ImportReport) -> dict[str, object]:
         "regions": [str(region.path) for region in state.regions],
         "region_shapes": [list(region.shape) for region in state.regions],
         "transforms": [region.transform.tolist() for region in state.regions],
+        "registrations": registrations(state.entries, state.placed),
+        "transcripts": [asdict(counts) for counts in state.counts],
         "stains": options.stains,
         "planes": options.planes,
         "project": options.project if options.planes == "project" else None,

@@ -20,7 +20,7 @@ _MOSAIC = re.compile(r"mosaic_(?P<stain>.+)_z(?P<plane>\d+)\.tiff?", re.IGNORECA
 
 
 class Mosaic:
-    """One mosaic image, read by rows so that memory does not grow with its height.
+    """One mosaic image, read in parts so that memory does not grow with its size.
 
     Parameters
     ----------
@@ -59,10 +59,11 @@ class Mosaic:
                 f"{path} has the shape {self.shape}: a mosaic is one grey image of two dimensions."
             )
 
-    def rows(self, y0: int, y1: int) -> np.ndarray:
-        """Read rows y0 to y1."""
+    def read(self, box: tuple[int, int, int, int]) -> np.ndarray:
+        """Read the pixels (y0, y1, x0, x1)."""
+        y0, y1, x0, x1 = box
         try:
-            return np.asarray(self._pixels[y0:y1])
+            return np.asarray(self._pixels[y0:y1, x0:x1])
         except (ValueError, OSError, zlib.error) as error:
             # Compressions that tifffile itself cannot undo say that imagecodecs is needed.
             raise UserError(
@@ -114,8 +115,23 @@ class Region:
             if plane not in planes
         ]
 
-    def read(self, stain: str, planes: list[int], project: str, y0: int, y1: int) -> np.ndarray:
-        """Read rows y0 to y1 of one stain, of several planes projected into one image.
+    def to_mosaic(self, points: np.ndarray) -> np.ndarray:
+        """Map (n, 2) places (x, y), micrometers, to the mosaic's coordinates (u, v).
+
+        The mosaic's pixel i covers [i, i + 1).
+        """
+        a = self.transform
+        return np.asarray(points @ a[:2, :2].T + a[:2, 2])
+
+    def from_mosaic(self, points: np.ndarray) -> np.ndarray:
+        """Map (n, 2) of the mosaic's coordinates (u, v) to places (x, y), micrometers."""
+        a = np.linalg.inv(self.transform)
+        return np.asarray(points @ a[:2, :2].T + a[:2, 2])
+
+    def read(
+        self, stain: str, planes: list[int], project: str, box: tuple[int, int, int, int]
+    ) -> np.ndarray:
+        """Read a part of one stain, of several planes projected into one image.
 
         Parameters
         ----------
@@ -125,27 +141,29 @@ class Region:
             Planes to project; those without an image are left out.
         project : str
             ``max`` or ``mean``.
+        box : tuple of int
+            (y0, y1, x0, x1).
 
         Returns
         -------
-        ndarray, (y1 - y0, x)
+        ndarray, (y1 - y0, x1 - x0)
             Zeros if no plane has an image.
         """
         images = [self.mosaics[stain][p] for p in planes if p in self.mosaics[stain]]
         if not images:
-            return np.zeros((y1 - y0, self.shape[1]), self.dtype(stain))
-        first = images[0].rows(y0, y1)
+            return np.zeros((box[1] - box[0], box[3] - box[2]), self.dtype(stain))
+        first = images[0].read(box)
         if len(images) == 1:
             return first
-        # One plane at a time: rows of a whole mosaic are large.
+        # One plane at a time: parts of a whole mosaic are large.
         if project == "max":
             highest = first.copy()
             for image in images[1:]:
-                np.maximum(highest, image.rows(y0, y1), out=highest)
+                np.maximum(highest, image.read(box), out=highest)
             return highest
         total = first.astype(np.float64)
         for image in images[1:]:
-            total += image.rows(y0, y1)
+            total += image.read(box)
         mean: np.ndarray = np.rint(total / len(images))
         return mean.astype(first.dtype)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -35,6 +36,12 @@ class TranscriptCounts:
     invalid: int = 0
     outside: int = 0
     without_plane: int = 0
+
+
+def total(counts: Sequence[TranscriptCounts]) -> TranscriptCounts:
+    """Add up what became of the rows of several tables."""
+    names = [part.name for part in fields(TranscriptCounts)]
+    return TranscriptCounts(**{name: sum(getattr(c, name) for c in counts) for name in names})
 
 
 @dataclass

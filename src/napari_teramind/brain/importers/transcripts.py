@@ -6,7 +6,7 @@ Memory holds one batch, a buffer of fixed size and the counts of one tile, howev
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -305,10 +305,10 @@ class Binner:
         Shared by all regions.
     region : int
         Index of the region.
-    transform : ndarray, (3, 3)
-        From micrometers to mosaic pixels.
+    pixels : callable
+        Maps (n, 2) places (x, y), micrometers, to pixels (u, v).
     shape : tuple of int
-        (y, x) of the mosaic in pixels.
+        (y, x) of the pixels on which they lie.
 
     Attributes
     ----------
@@ -323,19 +323,18 @@ class Binner:
         spill: Spill,
         counts: TranscriptCounts,
         region: int,
-        transform: np.ndarray,
+        pixels: Callable[[np.ndarray], np.ndarray],
         shape: tuple[int, int],
     ) -> None:
         self._panel, self._spill, self._counts = panel, spill, counts
-        self._region, self._transform, self._shape = region, transform, shape
+        self._region, self._pixels, self._shape = region, pixels, shape
         self.planes: list[float] = []
 
     def add(self, batch: Batch) -> None:
         """Bin a batch.
 
-        Mosaic pixel i covers the coordinates [i, i + 1) of the transform: a transcript at mosaic
-        coordinate u is in pixel floor(u) and in bin floor(u / 16), and is inside if
-        0 <= u < size.
+        Pixel i covers the coordinates [i, i + 1): a transcript at coordinate u is in pixel
+        floor(u) and in bin floor(u / 16), and is inside if 0 <= u < size.
         """
         counts = self._counts
         codes = self._panel.encode(batch)
@@ -344,9 +343,8 @@ class Binner:
         # The last entry is the kind of rows without a gene, whose code is -1.
         kinds = np.append(self._panel.kinds(), 0)[codes] * valid
         kept = valid & (kinds == 0)
-        a = self._transform
-        u = a[0, 0] * batch.x + a[0, 1] * batch.y + a[0, 2]
-        v = a[1, 0] * batch.x + a[1, 1] * batch.y + a[1, 2]
+        u, v = np.full((2, len(codes)), -1.0)
+        u[kept], v[kept] = self._pixels(np.stack([batch.x[kept], batch.y[kept]], axis=1)).T
         height, width = self._shape
         inside = kept & (u >= 0) & (u < width) & (v >= 0) & (v < height)
         counts.rows += len(codes)
