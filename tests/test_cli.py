@@ -43,6 +43,8 @@ def test_the_console_script_is_installed() -> None:
     [
         ["import", "merscope"],
         ["import", "omezarr"],
+        ["import", "draft"],
+        ["quality"],
         ["phantom"],
         ["info"],
         ["train"],

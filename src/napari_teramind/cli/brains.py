@@ -49,6 +49,22 @@ def info(
     run_verb("info", context)
 
 
+@app.command(epilog=examples("teramind quality brain.zarr -o slices.html"))
+def quality(
+    context: typer.Context,
+    brain: Annotated[str, Argument(help="The brain.", show_default=False)],
+    out: Out,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Write a page with a picture of every slice, and what stands out, to be looked at.
+
+    Look at it before you train or generate: slices that are turned over, empty or misplaced are
+    seen there.
+    """
+    run_verb("quality", context)
+
+
 @checkpoint_app.command(
     epilog=examples(
         "teramind checkpoint convert last.ckpt --genes 638850_gnm.csv -o network.safetensors"

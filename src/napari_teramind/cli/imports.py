@@ -33,12 +33,18 @@ Name = Annotated[
     epilog=examples(
         "teramind import merscope region_0 -o brain.zarr",
         "teramind import merscope region_0 --stain PolyT=Cellbound2 --planes slices -o liver.zarr",
+        "teramind import merscope slices.toml -o brain.zarr",
     )
 )
 def merscope(
     context: typer.Context,
     regions: Annotated[
-        list[Path], Argument(help="Region folders, one a slice, in order.", show_default=False)
+        list[Path],
+        Argument(
+            help="Region folders, one a slice, in order; or a manifest (.toml) that also says how "
+            "slices are registered.",
+            show_default=False,
+        ),
     ],
     out: Out,
     stain: Annotated[
@@ -122,3 +128,20 @@ def omezarr(
         stains=pairs(stain, "IMAGE"),
         slice_positions=decimals("--slice-positions", slice_positions),
     )
+
+
+@import_app.command(
+    epilog=examples(
+        "teramind import draft region_* -o slices.toml",
+        "teramind import merscope slices.toml -o brain.zarr",
+    )
+)
+def draft(
+    context: typer.Context,
+    regions: Annotated[list[Path], Argument(help="Region folders.", show_default=False)],
+    out: Out,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Draft a manifest of slices: their order, registrations, flips; to be edited by you."""
+    run_verb("import-draft", context)

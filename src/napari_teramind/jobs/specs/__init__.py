@@ -23,12 +23,14 @@ from napari_teramind.jobs.specs.attention import (
 from napari_teramind.jobs.specs.base import JobPath, Location, Roi, Slices, Spec
 from napari_teramind.jobs.specs.brains import (
     ConvertCheckpointSpec,
+    DraftManifestSpec,
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
     InfoSpec,
     JobsSpec,
     ListCheckpointsSpec,
     PhantomSpec,
+    QualitySpec,
 )
 from napari_teramind.jobs.specs.simulate import ResumeSpec, SimulateSpec
 from napari_teramind.jobs.specs.train import TrainSpec
@@ -38,6 +40,7 @@ __all__ = [
     "AtlasSpec",
     "AttentionSpec",
     "ConvertCheckpointSpec",
+    "DraftManifestSpec",
     "ExportSpec",
     "ImportMerscopeSpec",
     "ImportOmeZarrSpec",
@@ -48,6 +51,7 @@ __all__ = [
     "ListCheckpointsSpec",
     "Location",
     "PhantomSpec",
+    "QualitySpec",
     "ResumeSpec",
     "Roi",
     "SimulateSpec",
@@ -63,6 +67,8 @@ __all__ = [
 JobSpec = Annotated[
     ImportMerscopeSpec
     | ImportOmeZarrSpec
+    | DraftManifestSpec
+    | QualitySpec
     | PhantomSpec
     | InfoSpec
     | TrainSpec

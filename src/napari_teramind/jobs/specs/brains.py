@@ -21,7 +21,7 @@ Spacing = Annotated[float, Field(gt=0)]
 
 
 class ImportMerscopeSpec(Spec):
-    """MERSCOPE region folders become the slices of a brain."""
+    """MERSCOPE region folders, or those that a manifest names, become the slices of a brain."""
 
     verb: Literal["import-merscope"] = "import-merscope"
     regions: Annotated[list[JobPath], Field(min_length=1)]
@@ -34,6 +34,24 @@ class ImportMerscopeSpec(Spec):
     region_spacing: Spacing = 100.0
     genes: Location | None = None
     name: str | None = None
+    overwrite: bool = False
+
+
+class DraftManifestSpec(Spec):
+    """A manifest of region folders, to be edited before they are imported."""
+
+    verb: Literal["import-draft"] = "import-draft"
+    regions: Annotated[list[JobPath], Field(min_length=1)]
+    out: JobPath
+    overwrite: bool = False
+
+
+class QualitySpec(Spec):
+    """A page that shows every slice of a brain."""
+
+    verb: Literal["quality"] = "quality"
+    brain: Location
+    out: JobPath
     overwrite: bool = False
 
 

@@ -12,6 +12,8 @@ from napari_teramind.jobs.verbs.common import Result
 VERBS = {
     "import-merscope": ("brains", "run_import_merscope"),
     "import-omezarr": ("brains", "run_import_omezarr"),
+    "import-draft": ("brains", "draft"),
+    "quality": ("brains", "quality"),
     "phantom": ("brains", "phantom"),
     "info": ("brains", "info"),
     "checkpoint-convert": ("brains", "convert"),

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from napari_teramind.jobs.runner import JobContext
 from napari_teramind.jobs.specs import (
     ConvertCheckpointSpec,
+    DraftManifestSpec,
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
     InfoSpec,
     ListCheckpointsSpec,
     PhantomSpec,
+    QualitySpec,
 )
 from napari_teramind.jobs.verbs.common import Result, read_panel
 
@@ -61,6 +63,30 @@ def run_import_omezarr(spec: ImportOmeZarrSpec, job: JobContext) -> Result:
         report=job.report,
     )
     return _imported(spec.out, report)
+
+
+def draft(spec: DraftManifestSpec, job: JobContext) -> Result:
+    """Write a manifest of region folders."""
+    from napari_teramind.brain.importers.manifest import draft_manifest
+
+    found = draft_manifest(spec.regions, spec.out, spec.overwrite)
+    summary = [*found, f"Edit {spec.out}, then: teramind import merscope {spec.out} -o brain.zarr"]
+    return {"path": str(spec.out), "summary": summary}
+
+
+def quality(spec: QualitySpec, job: JobContext) -> Result:
+    """Write a page that shows every slice of a brain."""
+    from napari_teramind.brain import open_brain
+    from napari_teramind.evaluate.quality import write_quality_report
+
+    slices = write_quality_report(open_brain(spec.brain), spec.out, spec.overwrite, job.report)
+    noted = {s.z: s.notes for s in slices if s.notes}
+    summary = [f"Slice {z}: {' '.join(notes)}" for z, notes in noted.items()]
+    return {
+        "path": str(spec.out),
+        "notes": {str(z): notes for z, notes in noted.items()},
+        "summary": [*(summary or ["Nothing stands out."]), f"Look at {spec.out} in a browser."],
+    }
 
 
 def _imported(out: Path, report: ImportReport) -> Result:
