@@ -109,11 +109,11 @@ def test_slices_are_measured(study):
     assert [s.inside for s in slices] == [1, 1, 1, 1]
     assert slices[0].overlap is None
     assert slices[1].overlap > 0.95
-    assert slices[2].overlap < 0.7
+    assert slices[2].overlap < 0.5
     assert slices[2].missing == [f"Gene{i}" for i in range(3, 8)]
     assert not slices[1].notes
     words = " ".join(slices[2].notes)
-    assert "0.037 times the usual transcripts" in words
+    assert "0.037 times the transcripts" in words
     assert "overlaps that of the slice before" in words
     assert "5 genes have no transcript" in words
 
@@ -122,13 +122,14 @@ def test_the_page_shows_every_slice_and_asks_nobody(study):
     done = teramind("quality", "brain.zarr", "-o", "slices.html", "--json", cwd=study)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])["result"]
-    assert set(result["notes"]) == {"2", "3"}  # the odd one, and the one after it
+    assert "2" in result["notes"]
+    assert not {"0", "1"} & set(result["notes"])
     shown = Page()
     shown.feed((study / "slices.html").read_text(encoding="utf-8"))
     assert len(shown.pictures) == 8
     assert all(picture.max() > 200 for picture in shown.pictures)
     assert shown.asks == []
-    assert "times the usual transcripts" in shown.text
+    assert "times the transcripts" in shown.text
     again = teramind("quality", "brain.zarr", "-o", "slices.html", cwd=study)
     assert again.returncode == 2
     assert "slices.html" in again.stderr
@@ -141,7 +142,9 @@ def test_the_page_shows_every_slice_and_asks_nobody(study):
 def test_names_in_a_brain_are_shown_as_they_are(tmp_path):
     """A gene is no HTML."""
     for i in range(2):
-        write_slice(tmp_path / f"s{i}", (300, 300), 200, ["Th", "<script>alert(1)</script>"][: 2 - i])
+        write_slice(
+            tmp_path / f"s{i}", (300, 300), 200, ["Th", "<script>alert(1)</script>"][: 2 - i]
+        )
     done = teramind("import", "merscope", "s0", "s1", "-o", "b.zarr", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert teramind("quality", "b.zarr", "-o", "q.html", cwd=tmp_path).returncode == 0

@@ -23,6 +23,7 @@ SMOOTH_UM = 20.0
 _THUMBNAIL = 320
 _FEW, _MANY = 0.5, 2.0
 _LEAST_INSIDE, _LEAST_OVERLAP = 0.9, 0.7
+_AROUND, _MORE_GENES = 2, 3
 
 
 @dataclass
@@ -40,7 +41,8 @@ class SliceQuality:
     tissue_mm2
         Area of tissue.
     overlap
-        Dice coefficient of its tissue and that of the slice before; None for the first one.
+        Of its tissue with that of the slice before, as a part of the smaller of both; None for the
+        first one.
     transcripts
         Counted in its gene bins.
     inside
@@ -92,7 +94,7 @@ def slice_quality(brain: BrainStore, report: Report | None = None) -> list[Slice
                 position_um=float(brain.slice_positions[z]),
                 source=source,
                 tissue_mm2=float(masks[z].sum()) * size**2 / 1e6,
-                overlap=None if z == 0 else _dice(masks[z - 1], masks[z]),
+                overlap=None if z == 0 else _overlap(masks[z - 1], masks[z]),
                 transcripts=float(counts.sum()),
                 inside=inside,
                 missing=[gene for gene, n in zip(brain.gene_names, counts, strict=True) if n == 0],
@@ -123,9 +125,9 @@ def _tissue(stack: np.ndarray, size: float) -> np.ndarray:
     return np.asarray(smooth > threshold_otsu(smooth))
 
 
-def _dice(a: np.ndarray, b: np.ndarray) -> float:
-    both = int(a.sum() + b.sum())
-    return 2 * float((a & b).sum()) / both if both else 0.0
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    smaller = int(min(a.sum(), b.sum()))
+    return float((a & b).sum()) / smaller if smaller else 0.0
 
 
 def _totals(brain: BrainStore) -> np.ndarray:
@@ -151,18 +153,20 @@ def _origin(brain: BrainStore, z: int) -> tuple[str, float | None]:
 
 
 def _note(slices: list[SliceQuality]) -> None:
-    """Say what stands out against the other slices."""
-    area = float(np.median([s.tissue_mm2 for s in slices]))
-    transcripts = float(np.median([s.transcripts for s in slices]))
+    """Say what stands out against the slices around: brains are smaller at their ends."""
     for s in slices:
+        around = [t for t in slices if 0 < abs(t.z - s.z) <= _AROUND] or [s]
+        area = float(np.median([t.tissue_mm2 for t in around]))
+        transcripts = float(np.median([t.transcripts for t in around]))
+        silent = float(np.median([len(t.missing) for t in around]))
         if not any(image.any() for image in s.thumbnails.values()):
             s.notes.append("All its images are black.")
         for what, value, usual in (
             ("tissue", s.tissue_mm2, area),
             ("transcripts", s.transcripts, transcripts),
         ):
-            if value < _FEW * usual or value > _MANY * usual:
-                s.notes.append(f"It has {value / usual:.2g} times the usual {what}.")
+            if usual and not _FEW * usual <= value <= _MANY * usual:
+                s.notes.append(f"It has {value / usual:.2g} times the {what} of slices around it.")
         if s.inside is not None and s.inside < _LEAST_INSIDE:
             s.notes.append(f"Only {s.inside:.0%} of its transcripts lie in the brain.")
         if s.overlap is not None and s.overlap < _LEAST_OVERLAP:
@@ -170,13 +174,8 @@ def _note(slices: list[SliceQuality]) -> None:
                 f"Its tissue overlaps that of the slice before by {s.overlap:.2f} only: look at "
                 "order, flip and registration."
             )
-        if s.transcripts and len(s.missing) > len(_usual_missing(slices)) + 3:
-            s.notes.append(f"{len(s.missing)} genes have no transcript, more than elsewhere.")
-
-
-def _usual_missing(slices: list[SliceQuality]) -> list[str]:
-    by_length = sorted(slices, key=lambda s: len(s.missing))
-    return by_length[len(by_length) // 2].missing
+        if s.transcripts and len(s.missing) > silent + _MORE_GENES:
+            s.notes.append(f"{len(s.missing)} genes have no transcript, more than around it.")
 
 
 def write_quality_report(
