@@ -19,6 +19,7 @@ from ome_zarr.io import parse_url
 from ome_zarr.writer import write_image, write_labels
 from qtpy.QtCore import Qt
 
+from brain.regions import write_multiscale
 from napari_teramind.brain import BrainStore, foundation, open_brain
 from napari_teramind.brain.foundation import open_root
 from napari_teramind.brain.result import ResultWriter
@@ -27,6 +28,7 @@ from napari_teramind.plugin import remote
 from napari_teramind.plugin.omezarr import image_layers
 from napari_teramind.plugin.reader import get_reader
 from napari_teramind.plugin.spatialdata import spatialdata_layers
+from napari_teramind.plugin.stores import store_layers
 from napari_teramind.widgets.brain import BrainWidget
 
 LONG = 30_000
@@ -389,5 +391,132 @@ def test_a_place_that_cannot_be_shown_is_told(spatial: Path, step: dict, problem
     values["attributes"]["ome"]["multiscales"][0]["coordinateTransformations"] = [step]
     file.write_text(json.dumps(values))
     root = zarr.open_group(str(spatial), mode="r", use_consolidated=False)
+    layers, words = spatialdata_layers(root, str(spatial))
+    assert problem in words
+    assert "labels/cells" in words
+    assert {meta["name"] for _, meta, _ in layers} >= {"DAPI", "PolyT"}  # the rest is shown
     with pytest.raises(UserError, match=problem):
-        spatialdata_layers(root, str(spatial))
+        store_layers(str(spatial / "labels" / "cells"))
+
+
+def test_an_element_of_spatialdata_opens_by_its_own_path_where_it_lies(spatial: Path):
+    lies = json.loads((DATA / "spatialdata.json").read_text())["lies"]
+    whole, _ = spatialdata_layers(zarr.open_group(str(spatial), mode="r"), str(spatial))
+    for name in lies:
+        (folder,) = spatial.glob(f"*/{name}")
+        layers, words = store_layers(str(folder))
+        assert words == ""
+        expected = [meta for _, meta, _ in whole if Path(meta["metadata"]["path"]).name == name]
+        assert len(layers) == len(expected)
+        for (_, meta, _), other in zip(layers, expected, strict=True):
+            np.testing.assert_array_equal(meta["affine"], other["affine"])
+
+
+def test_a_series_of_images_shows_its_first_and_tells_of_the_next(tmp_path: Path):
+    """As bioformats2raw writes them."""
+    root = zarr.create_group(str(tmp_path / "slide.zarr"))
+    root.attrs["ome"] = {"version": "0.5", "bioformats2raw.layout": 3}
+    for i in (0, 1, 10):
+        write_multiscale(
+            tmp_path / "slide.zarr" / str(i),
+            np.full((1, 2, 32, 32), i + 1, np.uint16),
+            "czyx",
+            scale={"z": 2.0, "y": 0.5, "x": 0.5},
+        )
+    root.create_group("OME")
+    layers, words = store_layers(str(tmp_path / "slide.zarr"))
+    assert len(layers) == 1
+    assert np.asarray(layers[0][0][0]).max() == 1
+    assert "holds 3 images" in words
+    assert words.endswith("slide.zarr/1 for the next.")
+
+
+def test_contrast_that_an_image_does_not_state_comes_from_its_pixels(panel, tmp_path: Path, qtbot):
+    pixels = np.linspace(200, 40_000, 2 * 64 * 64).reshape(1, 2, 64, 64).astype(np.uint16)
+    for name, labels in (("said.zarr", ["DAPI"]), ("silent.zarr", None)):
+        write_multiscale(
+            tmp_path / name,
+            pixels,
+            "czyx",
+            scale={"z": 2.0, "y": 0.5, "x": 0.5},
+            labels=labels,
+        )
+    layers = panel.session.viewer.layers
+    open_by_typing(panel, qtbot, str(tmp_path / "said.zarr"))
+    qtbot.waitUntil(lambda: len(layers) == 1, timeout=LONG)
+    assert tuple(layers[0].contrast_limits) == (0, 255)  # as the file says
+    open_by_typing(panel, qtbot, str(tmp_path / "silent.zarr"))
+    qtbot.waitUntil(lambda: len(layers) == 2, timeout=LONG)
+    assert layers[1].contrast_limits[1] > 10_000
+
+
+@pytest.fixture
+def bucket(served, monkeypatch):
+    """The brain of `served` in a bucket that speaks as much S3 as reading takes."""
+    import fsspec.config
+
+    class Bucket(Counting):
+        def do_GET(self) -> None:
+            """List nothing; send files and parts of them."""
+            if "list-type=2" not in self.path:
+                super().do_GET()
+                return
+            if self.stalled:
+                time.sleep(60)
+            body = b"<ListBucketResult><Name>www</Name><KeyCount>0</KeyCount></ListBucketResult>"
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_HEAD(self) -> None:
+            """Say how large a file is."""
+            if self.stalled:
+                time.sleep(60)
+            super().do_HEAD()
+
+    folder = Path(served.RequestHandlerClass.keywords["directory"]).parent
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Bucket, directory=str(folder)))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = server.server_address[1]
+    own = {"anon": True, "endpoint_url": f"http://127.0.0.1:{port}"}
+    monkeypatch.setitem(fsspec.config.conf, "s3", own)
+    monkeypatch.setattr(
+        foundation, "PATIENCE", {"total": 3.0, "sock_connect": 1.0, "sock_read": 1.0}
+    )
+    yield "s3://www/brain.zarr"
+    Counting.stalled = False
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_brain_in_a_bucket_opens_and_a_stalled_one_is_left_in_peace(panel, bucket, qtbot):
+    open_by_typing(panel, qtbot, bucket)
+    viewer = panel.session.viewer
+    qtbot.waitUntil(lambda: "structures" in viewer.layers, timeout=LONG)
+    assert pixels_in_view(panel).any()
+    before = len(lost())
+    Counting.stalled = True
+    began = time.monotonic()
+    for z in (2, 3, 1):
+        viewer.dims.set_current_step(0, z)
+    assert time.monotonic() - began < 15  # and not 5 times 60 s for each
+    assert len(lost()) == before + 1
+    assert not pixels_in_view(panel).any()
+
+
+def test_what_the_user_set_for_web_servers_is_kept(monkeypatch):
+    import fsspec.config
+
+    monkeypatch.setitem(
+        fsspec.config.conf, "http", {"client_kwargs": {"headers": {"Authorization": "me"}}}
+    )
+    options = foundation._patience("https://example.org/b.zarr")
+    assert options["client_kwargs"]["headers"] == {"Authorization": "me"}
+    assert options["client_kwargs"]["timeout"].sock_read == foundation.PATIENCE["sock_read"]
+
+
+def test_a_store_that_needs_another_package_is_told(tmp_path: Path):
+    with pytest.raises(UserError, match="not installed"):
+        open_brain("dropbox://somewhere/brain.zarr")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.storage import ZipStore
+from zarr.storage import FsspecStore, ZipStore
 
 from napari_teramind.brain import layout, multiscale
 from napari_teramind.brain.layout import BIN, Channel, LabelInfo, Placement
@@ -59,19 +59,43 @@ def open_root(path: str) -> zarr.Group:
     try:
         if is_zip(path):
             return zarr.open_group(ZipStore(path, mode="r"), mode="r")
-        return zarr.open_group(path, mode="r", storage_options=_patience(path))
+        root = zarr.open_group(path, mode="r", storage_options=_patience(path))
+    except ImportError as error:
+        raise UserError(
+            f"{path} needs a package that is not installed ({str(error).splitlines()[0]})."
+        ) from error
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
         # Zarr's own errors are ValueErrors; broken JSON and missing files come as they are.
         raise _no_group(path, error) from error
+    if isinstance(root.store, FsspecStore) and hasattr(root.store.fs, "retries"):
+        # s3fs tries five times, each with a time-out of its own.
+        root.store.fs.retries = 1
+    return root
 
 
 def _patience(path: str) -> dict[str, Any] | None:
-    """Return the options of a web address; None for anything else."""
-    if not path.startswith(("http://", "https://")):
-        return None
-    from aiohttp import ClientTimeout
+    """Return the options of an address that can keep one waiting; what the user set comes first."""
+    kind = path.partition("://")[0]
+    if kind in ("http", "https"):
+        from aiohttp import ClientTimeout
 
-    return {"client_kwargs": {"timeout": ClientTimeout(**PATIENCE)}}
+        own = _configured("client_kwargs", "http", "https")
+        return {"client_kwargs": {"timeout": ClientTimeout(**PATIENCE), **own}}
+    if kind in ("s3", "s3a"):
+        patience = {
+            "connect_timeout": PATIENCE["sock_connect"],
+            "read_timeout": PATIENCE["sock_read"],
+            "retries": {"max_attempts": 1},
+        }
+        return {"config_kwargs": {**patience, **_configured("config_kwargs", "s3", "s3a")}}
+    return None
+
+
+def _configured(option: str, *kinds: str) -> dict[str, Any]:
+    """Return what the user's configuration of fsspec says of an option."""
+    from fsspec.config import conf  # type: ignore[import-untyped]
+
+    return {k: v for kind in kinds for k, v in conf.get(kind, {}).get(option, {}).items()}
 
 
 def is_zip(path: str) -> bool:

@@ -267,6 +267,13 @@ class MultiscaleImage:
         """World position of the centre of a level's first pixel along every axis; micrometers."""
         return tuple(float(v) for v in self._affines[level][1])
 
+    def has_window(self, channel: int) -> bool:
+        """Whether the image says which values of a channel are black and fully bright."""
+        entries = self._ome.get("omero", {}).get("channels", [])
+        return channel < len(entries) and {"start", "end"} <= set(
+            entries[channel].get("window", {})
+        )
+
     @cached_property
     def channels(self) -> list[Channel]:
         """Channels as the omero block names them; empty if there is none."""

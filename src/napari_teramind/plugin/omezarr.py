@@ -83,8 +83,9 @@ def layers_of(image: MultiscaleImage, title: str, common: dict[str, Any]) -> lis
             meta |= {
                 "name": channel.name or meta["name"],
                 "colormap": f"#{channel.color}",
-                "contrast_limits": channel.window,
             }
+            if image.has_window(i):  # napari looks at the pixels otherwise
+                meta["contrast_limits"] = channel.window
         meta |= {"blending": "additive", "visible": i < MOST_VISIBLE}
         layers.append(_layer(image, i, meta, "image"))
     return layers

@@ -22,7 +22,7 @@ SHOWN, NOT_SHOWN = ("images", "labels"), ("points", "shapes", "tables")
 
 
 def is_spatialdata(root: zarr.Group) -> bool:
-    """Whether a group says that it is the root of a SpatialData store."""
+    """Whether a group says that it is of SpatialData: the root of a store, or an element."""
     return "spatialdata_attrs" in root.attrs.asdict()
 
 
@@ -39,24 +39,30 @@ def spatialdata_layers(root: zarr.Group, path: str) -> tuple[list[LayerTuple], s
     Returns
     -------
     tuple
-        The layers, and in a sentence what the store has beside them; "" if nothing.
+        The layers, and in sentences what the store has beside them; "" if nothing.
 
     Raises
     ------
     UserError
-        If there is no image, or one lies where it cannot be shown.
+        If there is no image, or none lies where it can be shown.
     """
     layers: list[LayerTuple] = []
+    said: list[str] = []
     for kind in SHOWN:
         for name, group in _elements(root, kind):
-            layers += _element_layers(group, f"{path}/{kind}/{name}", name)
+            try:
+                layers += element_layers(group, f"{path}/{kind}/{name}", name)
+            except UserError as error:
+                said.append(str(error))
+    if not layers and said:
+        raise UserError(said[0])
     if not layers:
         raise UserError(f"{path} is a SpatialData store without images: there is nothing to show.")
     others = [(kind, len(_elements(root, kind))) for kind in NOT_SHOWN]
     counted = [f"{kind} ({n})" for kind, n in others if n]
-    if not counted:
-        return layers, ""
-    return layers, f"{path} also has {listed(counted)}, which are not shown here."
+    if counted:
+        said.append(f"{path} also has {listed(counted)}, which are not shown here.")
+    return layers, " ".join(said)
 
 
 def _elements(root: zarr.Group, kind: str) -> list[tuple[str, zarr.Group]]:
@@ -64,7 +70,23 @@ def _elements(root: zarr.Group, kind: str) -> list[tuple[str, zarr.Group]]:
     return sorted(group.groups()) if isinstance(group, zarr.Group) else []
 
 
-def _element_layers(group: zarr.Group, path: str, name: str) -> list[LayerTuple]:
+def element_layers(group: zarr.Group, path: str, name: str) -> list[LayerTuple]:
+    """Return the layers of one image or label image.
+
+    Parameters
+    ----------
+    group
+        The element.
+    path
+        Where it lies.
+    name
+        What it is called.
+
+    Raises
+    ------
+    UserError
+        If it lies where it cannot be shown.
+    """
     image = MultiscaleImage(group, path, placed=False)
     axes = [i for i, axis in enumerate(image.axes) if axis != "c"]
     known = image.attributes.get("ome", image.attributes)["multiscales"][0]

@@ -14,14 +14,13 @@ from napari_teramind.plugin.layers import (
     GENE_COLORS,
     TAG,
     LayerTuple,
-    brain_layers,
     gene_layer,
     layer_color,
     tag_of,
 )
-from napari_teramind.plugin.omezarr import LEFT_OUT, image_layers, is_image
+from napari_teramind.plugin.omezarr import LEFT_OUT
 from napari_teramind.plugin.remote import told
-from napari_teramind.plugin.spatialdata import is_spatialdata, spatialdata_layers
+from napari_teramind.plugin.stores import store_layers
 from napari_teramind.widgets.beside import Beside
 
 if TYPE_CHECKING:
@@ -74,17 +73,8 @@ def _add_in_turn(session: Session, layers: list[LayerTuple], then: Callable[[], 
 
 def _read_anything(path: str) -> tuple[list[LayerTuple], str]:
     """Read layers, and what is to be said of them."""
-    from napari_teramind.brain.foundation import open_root
-    from napari_teramind.brain.store import brain_in
-
     with told(path):
-        root = open_root(path)
-        if is_image(root):
-            found = image_layers(root, path), ""
-        elif is_spatialdata(root):
-            found = spatialdata_layers(root, path)
-        else:
-            found = brain_layers(brain_in(root, path)), ""
+        found = store_layers(path)
         if "://" in path:
             _try_pixel(found[0][0])
     return found
