@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS :=
 BENCHMARKS := $(wildcard benchmarks/*.py)
 
-.PHONY: help demo test test-slow napari lint format types bench docs docs-images
+.PHONY: help demo test test-slow napari lint format types bench reproduce docs docs-images
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,10 @@ types: ## mypy
 bench: ## the benchmarks (BENCHMARKS="benchmarks/one.py" picks some)
 	@scripts/timed.sh "make bench" bash -c \
 	    'scripts/setup.sh && for file in $(BENCHMARKS); do echo "== $$file" && $(BIN)/python $$file || exit 1; done'
+
+reproduce: ## the paper's protocol on phantom animals, within an hour: build/reproduce/report.html
+	@scripts/timed.sh "make reproduce" bash -c \
+	    'scripts/setup.sh && $(BIN)/teramind reproduce studies/phantom.toml $(ARGS)'
 
 docs: ## the documentation as HTML in docs/_build
 	@scripts/setup.sh dev docs

@@ -14,8 +14,10 @@ SIMULATE = {"verb": "simulate", "brain": "b.zarr", "checkpoint": "c.safetensors"
 MINIMAL: dict[str, dict[str, Any]] = {
     "import-merscope": {"regions": ["r"], "out": "o.zarr"},
     "import-omezarr": {"stains": {"DAPI": "a.zarr"}, "genes": "g.zarr", "out": "o.zarr"},
+    "import-tiles": {"gene_folder": "gene_1", "genes": "list.csv", "out": "o.zarr"},
     "import-draft": {"regions": ["r"], "out": "o.toml"},
     "quality": {"brain": "b.zarr", "out": "o.html"},
+    "reproduce": {"study": "study.toml"},
     "phantom": {"out": "o.zarr"},
     "info": {"path": "b.zarr"},
     "train": {"brains": ["b.zarr"], "out": "run"},

@@ -18,6 +18,7 @@ from napari_teramind.cli import (  # noqa: F401  # verbs
     imports,
     running,
     simulate,
+    study,
     train,
 )
 from napari_teramind.cli.app import app

@@ -132,6 +132,35 @@ def omezarr(
 
 @import_app.command(
     epilog=examples(
+        "teramind import tiles gene_638850 --images img_638850 --genes 63885_gnm.csv -o brain.zarr"
+    )
+)
+def tiles(
+    context: typer.Context,
+    gene_folder: Annotated[
+        Path, Argument(help="Folder of gene tiles, as gene_638850.", show_default=False)
+    ],
+    out: Out,
+    genes: Annotated[
+        str,
+        Option(help="Names of the tiles' genes: a CSV with a column 'gene'.", show_default=False),
+    ],
+    images: Annotated[
+        Path | None, Option(help="Folder of image tiles, as img_638850.", show_default=False)
+    ] = None,
+    stains: Annotated[
+        list[str] | None, Option("--stain", help="A stain of the images, in their order.")
+    ] = None,
+    name: Name = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a brain from the published training tiles."""
+    run_verb("import-tiles", context, stains=stains or ["DAPI", "PolyT"])
+
+
+@import_app.command(
+    epilog=examples(
         "teramind import draft region_* -o slices.toml",
         "teramind import merscope slices.toml -o brain.zarr",
     )

@@ -55,11 +55,13 @@ TITLES = {
     "phantom": "Make the phantom {out}",
     "import-merscope": "Import {out}",
     "import-omezarr": "Import {out}",
+    "import-tiles": "Import {out}",
     "export": "Export {image} of {brain}",
+    "reproduce": "Carry out {study}",
 }
 """Verbs that are noted, and how they are called; the others only look at something."""
 
-RESUMABLE = ("simulate", "resume", "train", "attention", "phantom")
+RESUMABLE = ("simulate", "resume", "train", "attention", "phantom", "reproduce")
 
 
 @dataclass(frozen=True)
@@ -321,6 +323,7 @@ def _title(fields: dict[str, Any]) -> str:
         "brains": listed([short(path) for path in fields.get("brains") or []]),
         "out": short(fields.get("out")),
         "image": fields.get("image"),
+        "study": short(fields.get("study")),
         "pairs": ", ".join(pairs[:2]) + more if more else listed(pairs),
     }
     return TITLES[fields["verb"]].format(**words)

@@ -51,7 +51,7 @@ class ImportReport:
     Attributes
     ----------
     format : str
-        ``merscope`` or ``omezarr``.
+        ``merscope``, ``omezarr`` or ``tiles``.
     path : str
         The brain made.
     shape : tuple of int
@@ -72,6 +72,10 @@ class ImportReport:
         Percentiles that these intensities are.
     missing_planes : list of str
         Images that are not there, one entry each.
+    missing_tiles : list of str
+        Published tiles that are not there, one entry each.
+    corrupt_tiles : dict of str to str
+        Published tiles that could not be read, and why.
     warnings : list of str
         Everything else that a user should know, one sentence each.
     """
@@ -88,6 +92,8 @@ class ImportReport:
     intensities: dict[str, list[float]] = field(default_factory=dict)
     percentiles: tuple[float, float] = (0.1, 99.9)
     missing_planes: list[str] = field(default_factory=list)
+    missing_tiles: list[str] = field(default_factory=list)
+    corrupt_tiles: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,6 +118,8 @@ class ImportReport:
         if self.missing_planes:
             missing = _some(self.missing_planes)
             lines.append(f"Missing images (black, or left out if no stain has them): {missing}.")
+        if self.missing_tiles:
+            lines.append(f"Missing tiles (empty): {_some(self.missing_tiles)}.")
         return lines + self.warnings
 
     def _transcript_lines(self, counts: TranscriptCounts) -> list[str]:

@@ -26,6 +26,7 @@ from napari_teramind.jobs.specs.brains import (
     DraftManifestSpec,
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
+    ImportTilesSpec,
     InfoSpec,
     JobsSpec,
     ListCheckpointsSpec,
@@ -33,6 +34,7 @@ from napari_teramind.jobs.specs.brains import (
     QualitySpec,
 )
 from napari_teramind.jobs.specs.simulate import ResumeSpec, SimulateSpec
+from napari_teramind.jobs.specs.study import ReproduceSpec
 from napari_teramind.jobs.specs.train import TrainSpec
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "ExportSpec",
     "ImportMerscopeSpec",
     "ImportOmeZarrSpec",
+    "ImportTilesSpec",
     "InfoSpec",
     "JobPath",
     "JobSpec",
@@ -52,6 +55,7 @@ __all__ = [
     "Location",
     "PhantomSpec",
     "QualitySpec",
+    "ReproduceSpec",
     "ResumeSpec",
     "Roi",
     "SimulateSpec",
@@ -67,8 +71,10 @@ __all__ = [
 JobSpec = Annotated[
     ImportMerscopeSpec
     | ImportOmeZarrSpec
+    | ImportTilesSpec
     | DraftManifestSpec
     | QualitySpec
+    | ReproduceSpec
     | PhantomSpec
     | InfoSpec
     | TrainSpec

@@ -37,6 +37,19 @@ class ImportMerscopeSpec(Spec):
     overwrite: bool = False
 
 
+class ImportTilesSpec(Spec):
+    """Published training tiles become a brain."""
+
+    verb: Literal["import-tiles"] = "import-tiles"
+    gene_folder: JobPath
+    genes: Location
+    images: JobPath | None = None
+    stains: Annotated[list[str], Field(min_length=1)] = ["DAPI", "PolyT"]
+    out: JobPath
+    name: str | None = None
+    overwrite: bool = False
+
+
 class DraftManifestSpec(Spec):
     """A manifest of region folders, to be edited before they are imported."""
 

@@ -12,8 +12,10 @@ from napari_teramind.jobs.verbs.common import Result
 VERBS = {
     "import-merscope": ("brains", "run_import_merscope"),
     "import-omezarr": ("brains", "run_import_omezarr"),
+    "import-tiles": ("brains", "run_import_tiles"),
     "import-draft": ("brains", "draft"),
     "quality": ("brains", "quality"),
+    "reproduce": ("study", "run_reproduce"),
     "phantom": ("brains", "phantom"),
     "info": ("brains", "info"),
     "checkpoint-convert": ("brains", "convert"),

@@ -11,6 +11,7 @@ from napari_teramind.jobs.specs import (
     DraftManifestSpec,
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
+    ImportTilesSpec,
     InfoSpec,
     ListCheckpointsSpec,
     PhantomSpec,
@@ -58,6 +59,23 @@ def run_import_omezarr(spec: ImportOmeZarrSpec, job: JobContext) -> Result:
         tissue=spec.tissue,
         slice_positions=spec.slice_positions,
         percentiles=spec.percentiles,
+        name=spec.name,
+        overwrite=spec.overwrite,
+        report=job.report,
+    )
+    return _imported(spec.out, report)
+
+
+def run_import_tiles(spec: ImportTilesSpec, job: JobContext) -> Result:
+    """Make a brain from published training tiles."""
+    from napari_teramind.brain.importers.tiles import import_tiles
+
+    report = import_tiles(
+        spec.gene_folder,
+        spec.out,
+        genes=read_panel(spec.genes) or (),
+        images=spec.images,
+        stains=spec.stains,
         name=spec.name,
         overwrite=spec.overwrite,
         report=job.report,
