@@ -56,10 +56,11 @@ TITLES = {
     "import-merscope": "Import {out}",
     "import-omezarr": "Import {out}",
     "export": "Export {image} of {brain}",
+    "checkpoint-get": "Get the published networks {name}",
 }
 """Verbs that are noted, and how they are called; the others only look at something."""
 
-RESUMABLE = ("simulate", "resume", "train", "attention", "phantom")
+RESUMABLE = ("simulate", "resume", "train", "attention", "phantom", "checkpoint-get")
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Job:
     @property
     def made(self) -> Path | None:
         """What it makes or changes: a brain, a run folder, a file."""
-        for field in ("out", "brain"):
+        for field in ("out", "brain", "folder"):
             if isinstance(self.fields.get(field), str) and "://" not in self.fields[field]:
                 return Path(self.fields[field])
         return None
@@ -321,6 +322,7 @@ def _title(fields: dict[str, Any]) -> str:
         "brains": listed([short(path) for path in fields.get("brains") or []]),
         "out": short(fields.get("out")),
         "image": fields.get("image"),
+        "name": fields.get("name"),
         "pairs": ", ".join(pairs[:2]) + more if more else listed(pairs),
     }
     return TITLES[fields["verb"]].format(**words)

@@ -23,6 +23,7 @@ from napari_teramind.jobs.specs.attention import (
 from napari_teramind.jobs.specs.base import JobPath, Location, Roi, Slices, Spec
 from napari_teramind.jobs.specs.brains import (
     ConvertCheckpointSpec,
+    GetCheckpointSpec,
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
     InfoSpec,
@@ -39,6 +40,7 @@ __all__ = [
     "AttentionSpec",
     "ConvertCheckpointSpec",
     "ExportSpec",
+    "GetCheckpointSpec",
     "ImportMerscopeSpec",
     "ImportOmeZarrSpec",
     "InfoSpec",
@@ -73,6 +75,7 @@ JobSpec = Annotated[
     | AtlasSpec
     | ExportSpec
     | ListCheckpointsSpec
+    | GetCheckpointSpec
     | ConvertCheckpointSpec
     | JobsSpec,
     Field(discriminator="verb"),
