@@ -9,7 +9,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -67,6 +67,10 @@ class Zenodo:
         Whether parts can be asked for.
     pause
         Seconds between two pieces, of which there are 64 in a file.
+    busy
+        How many requests are still turned away for now.
+    asked
+        What was asked for.
     """
 
     files: dict[str, bytes] = field(default_factory=lambda: {"main.zip": published()})
@@ -123,51 +127,44 @@ def serving(zenodo: Zenodo | None = None) -> Iterator[Zenodo]:
 def _handler(zenodo: Zenodo) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked = self.headers.get("Range")
-            sent = 0
-            try:
-                sent = self._answer(asked)
-            except ConnectionError:
-                pass
-            finally:
-                zenodo.asked.append(Asked(self.path, asked, sent))
+            with suppress(ConnectionError):  # the other side may go at any instant
+                self._answer(self.headers.get("Range"))
 
-        def _answer(self, asked: str | None) -> int:
+        def _answer(self, asked: str | None) -> None:
             name = self.path.removeprefix(f"/api/records/{RECORD}/files/").removesuffix("/content")
+            content = zenodo.files.get(name)
             if self.path == f"/api/records/{RECORD}":
-                return self._send(200, zenodo.record(), {"Content-Type": "application/json"})
-            if self.path in zenodo.others:
-                return self._send(200, zenodo.others[self.path], {})
-            if name not in zenodo.files:
-                return self._send(404, b"", {})
-            if zenodo.busy:
+                self._send(200, zenodo.record(), {"Content-Type": "application/json"})
+            elif self.path in zenodo.others:
+                self._send(200, zenodo.others[self.path], {})
+            elif content is None:
+                self._send(404, b"", {})
+            elif zenodo.busy:
                 zenodo.busy -= 1
-                return self._send(503, b"", {})
-            content = zenodo.files[name]
-            if asked is None or not zenodo.ranges:
-                return self._send(200, content, {}, large=True)
-            first, _, last = asked.removeprefix("bytes=").partition("-")
-            start, stop = int(first), min(int(last) + 1 if last else len(content), len(content))
-            told = {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}
-            return self._send(206, content[start:stop], told, large=not last)
+                self._send(503, b"", {})
+            elif asked is None or not zenodo.ranges:
+                self._send(200, content, {}, large=True)
+            else:
+                first, _, last = asked.removeprefix("bytes=").partition("-")
+                start, stop = int(first), min(int(last) + 1 if last else len(content), len(content))
+                told = {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}
+                self._send(206, content[start:stop], told, large=not last)
 
         def _send(
             self, status: int, content: bytes, headers: dict[str, str], large: bool = False
-        ) -> int:
+        ) -> None:
+            sent = content[: zenodo.cuts.pop(0)] if large and zenodo.cuts else content
+            # Noted first: whoever asked may look as soon as the last byte has come.
+            zenodo.asked.append(Asked(self.path, self.headers.get("Range"), len(sent)))
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            if not large:
-                self.wfile.write(content)
-                return len(content)
-            if zenodo.cuts:
-                content = content[: zenodo.cuts.pop(0)]
-            piece = max(1, len(content) // 64)
-            for start in range(0, len(content), piece):
-                self.wfile.write(content[start : start + piece])
-                time.sleep(zenodo.pause)
-            return len(content)
+            piece = max(1, len(sent) // 64)
+            for start in range(0, len(sent), piece):
+                self.wfile.write(sent[start : start + piece])
+                if large:
+                    time.sleep(zenodo.pause)
 
         def log_message(self, *_: object) -> None:
             pass
