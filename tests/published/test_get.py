@@ -142,8 +142,9 @@ def test_progress_counts_bytes(zenodo: Zenodo, here: Teramind, tmp_path: Path) -
     zenodo.pause = 0.01
     done = here("get", "main", "--folder", tmp_path / "networks", "--json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    told = [e for e in events if e.get("message", "").startswith("Downloading main.zip (")]
+    told = [e for e in events if e.get("message", "").startswith("Downloading main.zip: ")]
     assert len(told) > 2
+    assert told[-1]["message"].endswith("5.72 of 5.72 MB")
     assert [e["done"] for e in told] == sorted(e["done"] for e in told)
     assert told[-1]["done"] == told[-1]["total"] == len(zenodo.files["main.zip"])
 

@@ -12,6 +12,7 @@ from napari_teramind.errors import UserError
 from napari_teramind.published.download import PIECE, Report, need_room
 from napari_teramind.published.record import RecordFile
 from napari_teramind.published.web import Unreachable, open_address, read_piece
+from napari_teramind.words import part
 
 CHECKPOINT = "last.ckpt"
 ROOM = 2
@@ -88,7 +89,7 @@ def unpack(archive: zipfile.ZipFile, member: Member, target: Path, report: Repor
             while piece := packed.read(PIECE):
                 done += len(piece)
                 out.write(piece)
-                report(f"Unpacking {member.name}", done, count)
+                report(f"Unpacking {member.name}: {part(done, count)}", done, count)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise UserError(f"{member.name} cannot be unpacked ({error}); get it again.") from error
 

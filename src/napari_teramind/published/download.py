@@ -15,6 +15,7 @@ from typing import BinaryIO
 from napari_teramind.errors import UserError
 from napari_teramind.published.record import RecordFile
 from napari_teramind.published.web import Unreachable, open_address, read_piece
+from napari_teramind.words import part as part_of
 from napari_teramind.words import size
 
 Report = Callable[[str, int, int], None]
@@ -27,6 +28,12 @@ PAUSES = (0.5, 2.0, 5.0)
 def part_path(file: RecordFile, folder: Path) -> Path:
     """Return where a file is kept until it is whole; parts of another version have other names."""
     return folder / f"{file.file}.{file.md5[:8]}.part"
+
+
+def there(file: RecordFile, folder: Path) -> int:
+    """Return how many bytes of a file an earlier call of `fetch` has left."""
+    path = part_path(file, folder)
+    return min(path.stat().st_size, file.size) if path.exists() else 0
 
 
 def fetch(file: RecordFile, folder: Path, report: Report) -> Path:
@@ -115,13 +122,13 @@ class _Part:
 
     def read_again(self, file: RecordFile, report: Report) -> None:
         """Hash what an earlier call has left."""
-        there = self._stream.seek(0, 2)
+        found = self._stream.seek(0, 2)
         self._stream.seek(0)
-        if there > file.size:  # never ours
+        if found > file.size:  # never ours
             self.restart()
         while piece := self._stream.read(PIECE):
             self._count(piece)
-            report(f"Checking what is there of {file.file}", self.done, there)
+            self.tell(f"Checking what is there of {file.file}", found, report)
 
     def restart(self) -> None:
         """Forget what is there."""
@@ -132,6 +139,10 @@ class _Part:
         """Append what has arrived."""
         self._stream.write(piece)
         self._count(piece)
+
+    def tell(self, words: str, total: int, report: Report) -> None:
+        """Tell how far it is."""
+        report(f"{words}: {part_of(self.done, total)}", self.done, total)
 
     def _count(self, piece: bytes) -> None:
         self.md5.update(piece)
@@ -153,7 +164,7 @@ def _complete(part: _Part, file: RecordFile, report: Report) -> None:
                     f"{size(file.size)} ({error}); what has arrived is kept: run the same "
                     "again to go on."
                 ) from error
-            report(f"Waiting for the server of {file.file}", part.done, file.size)
+            part.tell(f"Waiting for the server of {file.file}", file.size, report)
             time.sleep(PAUSES[tries])
             tries += 1
 
@@ -164,11 +175,10 @@ def _fetch_rest(part: _Part, file: RecordFile, report: Report) -> None:
             _check_start(answer, part.done, file)
         elif part.done:  # a server that can send only whole files
             part.restart()
-        words = f"Downloading {file.file} ({size(file.size)})"
-        report(words, part.done, file.size)
+        part.tell(f"Downloading {file.file}", file.size, report)
         while part.done < file.size:
             part.add(read_piece(answer, min(PIECE, file.size - part.done)))
-            report(words, part.done, file.size)
+            part.tell(f"Downloading {file.file}", file.size, report)
 
 
 def _check_start(answer: http.client.HTTPResponse, start: int, file: RecordFile) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from napari_teramind.model.config import METADATA_KEY
-from napari_teramind.published.record import RecordFile
+from napari_teramind.published.download import there
+from napari_teramind.published.record import Record, RecordFile
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,46 @@ def networks_of(file: RecordFile, networks: list[Network]) -> tuple[list[Network
     own = [network for network in networks if network.md5 == file.md5]
     names = {network.name for network in own}
     return own, bool(own) and all(names.issuperset(network.siblings) for network in own)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A published file, and what of it is in a folder.
+
+    Attributes
+    ----------
+    file
+        The file.
+    networks
+        Those of its networks that are here.
+    complete
+        Whether they are all.
+    fetched : int
+        Bytes of it that a download which was interrupted has left.
+    """
+
+    file: RecordFile
+    networks: tuple[Network, ...]
+    complete: bool
+    fetched: int
+
+    @property
+    def words(self) -> str:
+        """How much of it is here, in a few words."""
+        if self.networks:
+            return "here" if self.complete else "partly here"
+        if self.fetched:
+            return f"{100 * self.fetched // max(1, self.file.size)} % fetched"
+        return "not here"
+
+
+def offers(record: Record, folder: Path) -> list[Offer]:
+    """Return what can be got, and what of it is in a folder."""
+    here, found = networks_in(folder), []
+    for file in record.files:
+        own, complete = networks_of(file, here)
+        found.append(Offer(file, tuple(own), complete, there(file, folder)))
+    return found
 
 
 def read_network(path: Path) -> Network | None:

@@ -20,7 +20,7 @@ from napari_teramind.published.archive import (
     open_archive,
     unpack,
 )
-from napari_teramind.published.download import Report, fetch, is_whole, need_room, part_path
+from napari_teramind.published.download import Report, fetch, is_whole, need_room, there
 from napari_teramind.published.here import networks_in, networks_of, read_network
 from napari_teramind.published.record import Record, RecordFile, read_record
 
@@ -124,20 +124,14 @@ def _archive(file: RecordFile, folder: Path, kept: Path, overwrite: bool, report
             f"{kept} is not the file that was published under that name; move it away, or choose "
             "another folder."
         )
-    if _there(file, folder) != file.size:
+    if there(file, folder) != file.size:
         report(f"Looking into {file.file}", 0, 0)
         members = look_into(file) or []
         for member in members:  # before it is fetched, which may take hours
             _refuse_others(_target(folder, member), file, overwrite)
         largest = max((member.info.file_size for member in members), default=0)
-        need_room(folder, file.size - _there(file, folder) + ROOM * largest, file.file)
+        need_room(folder, file.size - there(file, folder) + ROOM * largest, file.file)
     return fetch(file, folder, report)
-
-
-def _there(file: RecordFile, folder: Path) -> int:
-    """Return how many bytes of a file an earlier call has left."""
-    part = part_path(file, folder)
-    return min(part.stat().st_size, file.size) if part.exists() else 0
 
 
 def _convert_all(

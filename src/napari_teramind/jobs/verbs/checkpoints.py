@@ -14,8 +14,7 @@ from napari_teramind.published import (
     Got,
     checkpoint_folder,
     get_networks,
-    networks_in,
-    networks_of,
+    offers,
     read_record,
 )
 from napari_teramind.words import listed, size
@@ -50,11 +49,10 @@ def _list_here(folder: Path, job: JobContext) -> Result:
 
 def _list_online(folder: Path, job: JobContext) -> Result:
     job.report("Asking what was published", 0, 0)
-    record, here = read_record(), networks_in(folder)
+    record = read_record()
     online, summary = [], [f"Published as doi:{record.doi}:"]
-    for file in record.files:
-        own, complete = networks_of(file, here)
-        paths = [str(network.path) for network in own]
+    for offer in offers(record, folder):
+        file, paths = offer.file, [str(network.path) for network in offer.networks]
         online.append(
             {
                 "name": file.name,
@@ -62,11 +60,12 @@ def _list_online(folder: Path, job: JobContext) -> Result:
                 "size": file.size,
                 "md5": file.md5,
                 "here": paths,
-                "complete": complete,
+                "complete": offer.complete,
+                "fetched": offer.fetched,
             }
         )
-        there = f"{'here' if complete else 'partly here'}: {', '.join(paths)}" if own else ""
-        summary.append(f"{file.name}  {size(file.size)}  {there or 'not here'}")
+        where = f": {', '.join(paths)}" if paths else ""
+        summary.append(f"{file.name}  {size(file.size)}  {offer.words}{where}")
     return {"doi": record.doi, "online": online, "summary": summary}
 
 
