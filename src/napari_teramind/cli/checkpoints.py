@@ -14,7 +14,7 @@ from napari_teramind.cli.options import Json, Out, Overwrite, Panel, examples, r
 
 @checkpoint_app.command(
     epilog=examples(
-        "teramind checkpoint convert last.ckpt --genes 638850_gnm.csv -o network.safetensors"
+        "teramind checkpoint convert last.ckpt --genes 63885_gnm.csv -o network.safetensors"
     )
 )
 def convert(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QDialog,
@@ -31,17 +31,21 @@ from napari_teramind.widgets.parts import MARGIN, PRIMARY_HEIGHT, form, sentence
 from napari_teramind.widgets.session import Session
 from napari_teramind.words import size
 
-WIDTH, HEIGHT = 480, 420
+WIDTH, HEIGHT = 500, 520
+ROW_HEIGHT = 24
 RECORD_PAGE = "https://zenodo.org/records/14745019"
 CODE_PAGE = "https://github.com/CTPLab/Tera-MIND"
+LINK = "style='color: #4a90d9'"
+"""Qt's own blue cannot be read on a dark window; this one can on both."""
 ABOUT = (
-    f"Networks that were published with Tera-MIND (<a href='{RECORD_PAGE}'>on Zenodo</a>). They "
-    "are fetched once, checked against Zenodo's MD5, and kept in your folder of networks."
+    f"What was published with Tera-MIND, <a {LINK} href='{RECORD_PAGE}'>on Zenodo</a>. Its "
+    "networks are fetched once, checked, and kept in your folder of networks. Whether a file "
+    "holds any is looked up before it is fetched."
 )
 ABOUT_GENES = (
-    "Published networks do not say which genes they were trained with. Their lists are with the "
-    f"<a href='{CODE_PAGE}'>authors' code</a>: 63885_gnm.csv and 60988_gnm.csv. Without one you "
-    "are asked for it when it is needed."
+    "Published networks do not say which genes they were trained with; the lists are with the "
+    f"<a {LINK} href='{CODE_PAGE}'>authors' code</a> (63885_gnm.csv, 60988_gnm.csv). Without one, "
+    "the panel asks when it needs it."
 )
 
 
@@ -72,7 +76,12 @@ class PublishedNetworks(QDialog):
         self.genes_button.setToolTip("Choose a CSV with a column 'gene'")
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
+        kept = self.progress.sizePolicy()
+        kept.setRetainSizeWhenHidden(True)  # nothing jumps when it starts
+        self.progress.setSizePolicy(kept)
         self.words = sentence(plain=True)
+        self.words.setMinimumHeight(2 * self.words.fontMetrics().lineSpacing())
+        self.words.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.button = QPushButton("Get")
         self.button.setMinimumHeight(PRIMARY_HEIGHT)
         self.close_button = QPushButton("Close")
@@ -173,6 +182,7 @@ class PublishedNetworks(QDialog):
         for offer in found:
             row = QTreeWidgetItem([offer.file.name, size(offer.file.size), offer.words])
             row.setTextAlignment(1, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            row.setSizeHint(0, QSize(0, ROW_HEIGHT))
             row.setToolTip(2, "\n".join(str(network.path) for network in offer.networks))
             self.table.addTopLevelItem(row)
             if offer.file.name == name:
@@ -201,7 +211,8 @@ class PublishedNetworks(QDialog):
         self.button.setText("Cancel" if running else "Ask again" if again else "Get")
         ready = chosen is not None and not chosen.complete and not self._asking
         self.button.setEnabled(not getting.cancelling if getting is not None else again or ready)
-        self.close_button.setToolTip("The download goes on: see the Jobs panel" if running else "")
+        self.close_button.setText("Go on in background" if running else "Close")
+        self.close_button.setToolTip("The Jobs panel shows it, too" if running else "")
 
     def _words(self) -> str:
         checkpoints, chosen = self._checkpoints, self.chosen
@@ -209,12 +220,12 @@ class PublishedNetworks(QDialog):
             return checkpoints.getting.words
         if self._problem:
             return self._problem
-        if self._asking and not self._offers:
+        if not self._offers and self._asking:
             return "Asking Zenodo what there is ..."
         if checkpoints.got:
             return checkpoints.got
         if chosen is None:
-            return "Choose one of the list." if self._offers else "Nothing was published there."
+            return "Choose what to get." if self._offers else "Nothing was published there."
         if chosen.complete:
             return f"{chosen.file.name} is here already: the panel's list of checkpoints has it."
         return f"Goes to {settings.checkpoint_folder()}."
