@@ -52,6 +52,8 @@ def test_the_console_script_is_installed() -> None:
         ["train"],
         ["simulate"],
         ["checkpoint", "convert"],
+        ["checkpoint", "get"],
+        ["checkpoint", "list"],
         ["run"],
     ],
     ids=" ".join,

@@ -27,6 +27,16 @@ def size(count: float) -> str:
     return f"{count:,.3g} TB" if count < 1000 else f"{count:,.0f} TB"
 
 
+def part(done: float, total: float) -> str:
+    """Return how many bytes of how many are done, in the unit of all: "1.20 of 5.70 GB"."""
+    units = ("B", "kB", "MB", "GB", "TB")
+    unit = next((i for i in range(len(units)) if total < 1000 ** (i + 1)), len(units) - 1)
+    # Always as many decimals, so that only digits change while it goes on.
+    decimals = 0 if unit == 0 else 2
+    count, whole = (f"{value / 1000**unit:.{decimals}f}" for value in (done, total))
+    return f"{count} of {whole} {units[unit]}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Return names as one would list them: "a", "a and b", "a, b and c"."""
     *others, last = names or ("",)

@@ -28,6 +28,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "atlas": {"source": "allen_mouse_25um"},
     "export": {"brain": "b.zarr", "image": "stains", "out": "o.ome.tif"},
     "checkpoint-list": {"folder": "networks"},
+    "checkpoint-get": {"name": "main", "folder": "networks", "genes": "list.csv"},
     "jobs": {"job": "3fa2c1", "action": "cancel"},
     "checkpoint-convert": {"source": "last.ckpt", "out": "c.safetensors"},
 }

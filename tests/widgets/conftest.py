@@ -16,7 +16,7 @@ from napari_teramind.jobs import process
 from napari_teramind.jobs.warm import close_worker
 from napari_teramind.model import ModelConfig
 from napari_teramind.plugin.layers import stain_layers
-from napari_teramind.widgets import phantom, running, settings, train_runs
+from napari_teramind.widgets import getting, phantom, running, settings, train_runs
 from napari_teramind.widgets.checkpoints import Checkpoints, Facts
 from napari_teramind.widgets.simulate import SimulateWidget
 from napari_teramind.widgets.train import TrainWidget
@@ -30,6 +30,7 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, scope = QSettings.Format.IniFormat, QSettings.Scope.UserScope
     QSettings.setPath(kind, scope, str(tmp_path / "config"))
     monkeypatch.setattr(settings, "checkpoint_folder", lambda: tmp_path / "checkpoints")
+    monkeypatch.setattr(getting, "jobs_folder", lambda: tmp_path / "download-jobs")
     monkeypatch.setattr(settings, "phantom_folder", lambda: tmp_path / "phantoms")
     monkeypatch.setattr(phantom, "SIZE", "XS")
 

@@ -1,15 +1,14 @@
-"""Verbs about brains and checkpoints as such: ``phantom``, ``info``, ``checkpoint``."""
+"""Verbs about brains and checkpoints as such: ``phantom``, ``info``."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
 
-from napari_teramind.cli.app import app, checkpoint_app
-from napari_teramind.cli.options import Json, Out, Overwrite, Panel, Seed, examples, run_verb
+from napari_teramind.cli.app import app
+from napari_teramind.cli.options import Json, Out, Overwrite, Seed, examples, run_verb
 
 
 @app.command(
@@ -63,35 +62,3 @@ def quality(
     seen there.
     """
     run_verb("quality", context)
-
-
-@checkpoint_app.command(
-    epilog=examples(
-        "teramind checkpoint convert last.ckpt --genes 638850_gnm.csv -o network.safetensors"
-    )
-)
-def convert(
-    context: typer.Context,
-    source: Annotated[Path, Argument(help="Published Lightning .ckpt.", show_default=False)],
-    out: Out,
-    genes: Panel = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
-) -> None:
-    """Turn a published checkpoint into safetensors with its config; no code in it is run."""
-    run_verb("checkpoint-convert", context)
-
-
-@checkpoint_app.command(
-    "list",
-    epilog=examples("teramind checkpoint list", "teramind checkpoint list --folder networks"),
-)
-def list_checkpoints(
-    context: typer.Context,
-    folder: Annotated[
-        Path | None, Option(help="List the checkpoints of this folder too.", show_default=False)
-    ] = None,
-    json: Json = False,
-) -> None:
-    """List the networks at hand: the packaged one, and those of a folder."""
-    run_verb("checkpoint-list", context)

@@ -23,7 +23,7 @@ Seed = Annotated[int, Option(min=0, help="The same seed gives the same result.")
 
 Panel = Annotated[
     str | None,
-    Option(help="Panel of genes: a CSV with a column 'gene', or a brain that has it."),
+    Option(help="Panel of genes: a CSV with a column 'gene', its web address, or a brain."),
 ]
 Device = Annotated[str, Option(help="auto, cpu, cuda or mps.")]
 

@@ -58,10 +58,19 @@ TITLES = {
     "import-tiles": "Import {out}",
     "export": "Export {image} of {brain}",
     "reproduce": "Carry out {study}",
+    "checkpoint-get": "Get the published networks {name}",
 }
 """Verbs that are noted, and how they are called; the others only look at something."""
 
-RESUMABLE = ("simulate", "resume", "train", "attention", "phantom", "reproduce")
+RESUMABLE = (
+    "simulate",
+    "resume",
+    "train",
+    "attention",
+    "phantom",
+    "checkpoint-get",
+    "reproduce",
+)
 
 
 @dataclass(frozen=True)
@@ -142,7 +151,7 @@ class Job:
     @property
     def made(self) -> Path | None:
         """What it makes or changes: a brain, a run folder, a file."""
-        for field in ("out", "brain"):
+        for field in ("out", "brain", "folder"):
             if isinstance(self.fields.get(field), str) and "://" not in self.fields[field]:
                 return Path(self.fields[field])
         return None
@@ -324,6 +333,7 @@ def _title(fields: dict[str, Any]) -> str:
         "out": short(fields.get("out")),
         "image": fields.get("image"),
         "study": short(fields.get("study")),
+        "name": fields.get("name"),
         "pairs": ", ".join(pairs[:2]) + more if more else listed(pairs),
     }
     return TITLES[fields["verb"]].format(**words)

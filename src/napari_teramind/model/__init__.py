@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_teramind.model.checkpoint import (
         convert_checkpoint,
         load_model,
+        parse_gene_list,
         read_gene_list,
         save_model,
     )
@@ -25,6 +26,7 @@ __all__ = [
     "TeraMind",
     "convert_checkpoint",
     "load_model",
+    "parse_gene_list",
     "read_gene_list",
     "save_model",
 ]
@@ -32,7 +34,13 @@ __all__ = [
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "checkpoint": ["convert_checkpoint", "load_model", "read_gene_list", "save_model"],
+        "checkpoint": [
+            "convert_checkpoint",
+            "load_model",
+            "parse_gene_list",
+            "read_gene_list",
+            "save_model",
+        ],
         "network": ["TeraMind"],
     },
 )

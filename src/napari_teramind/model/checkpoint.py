@@ -21,13 +21,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from napari_teramind.errors import UserError
-from napari_teramind.model.config import ModelConfig, infer_config
+from napari_teramind.model.config import METADATA_KEY, ModelConfig, infer_config
 from napari_teramind.model.lightning import read_lightning
 from napari_teramind.model.names import is_norm, published_names
 from napari_teramind.model.network import TeraMind
 from napari_teramind.model.packaged import checkpoint_path
-
-METADATA_KEY = "teramind"
 
 
 def load_model(
@@ -124,6 +122,7 @@ def convert_checkpoint(
     target: str | os.PathLike[str],
     genes: str | os.PathLike[str] | Sequence[str] | None = None,
     overwrite: bool = False,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Path:
     """Turn a published Lightning checkpoint into safetensors and a readable config.
 
@@ -137,6 +136,8 @@ def convert_checkpoint(
         The panel, as for :func:`load_model`.
     overwrite
         Replace existing files.
+    provenance
+        What more there is to say of where the source comes from; must be JSON.
 
     Raises
     ------
@@ -150,7 +151,8 @@ def convert_checkpoint(
         if existing.exists() and not overwrite:
             raise UserError(f"{existing} exists already; choose another name or allow overwriting.")
     model = load_model(source, genes)
-    return save_model(model, target, {"converted_from": source.name, "sha256": model.sha256})
+    origin = {"converted_from": source.name, "sha256": model.sha256, **(provenance or {})}
+    return save_model(model, target, origin)
 
 
 def read_gene_list(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -163,10 +165,25 @@ def read_gene_list(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """
     path = Path(path)
     try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"There is no gene list at {path}; check the path.") from None
-    except (UnicodeDecodeError, OSError, csv.Error):
+    except (UnicodeDecodeError, OSError):
+        raise UserError(f"{path} is not a readable gene list; give a CSV or text file.") from None
+    return parse_gene_list(text, str(path))
+
+
+def parse_gene_list(text: str, path: str) -> tuple[str, ...]:
+    """Read gene symbols from the text of a gene list; ``path`` is where it comes from.
+
+    Raises
+    ------
+    UserError
+        As :func:`read_gene_list`.
+    """
+    try:
+        rows = list(csv.reader(text.splitlines()))
+    except csv.Error:
         raise UserError(f"{path} is not a readable gene list; give a CSV or text file.") from None
     rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
     column = 0

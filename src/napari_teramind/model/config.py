@@ -17,6 +17,9 @@ BIN = 16
 IMAGE_SLICES = {1: 1, 4: 2, 8: 4, 16: 8}
 """Image window M for every published gene window S."""
 
+METADATA_KEY = "teramind"
+"""Under which a checkpoint's header keeps what its weights do not say."""
+
 Prediction = Literal["epsilon", "v"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, Signal
 
 from napari_teramind.brain import BrainStore
@@ -12,6 +13,8 @@ from napari_teramind.jobs import Failed, Finished, InfoSpec
 from napari_teramind.model import ModelConfig
 from napari_teramind.model.packaged import packaged_path
 from napari_teramind.widgets import settings
+from napari_teramind.widgets.generation import was_cancelled
+from napari_teramind.widgets.getting import Getting
 from napari_teramind.widgets.running import RunningJob
 
 
@@ -70,12 +73,16 @@ class Checkpoints(QObject):
 
     changed = Signal()
     """Another checkpoint or gene list was chosen, or the chosen one has been read."""
+    getting_changed = Signal()
+    """A download of published networks began or ended."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._current: str | None = None
         self._read: dict[tuple[str, int], Facts | str] = {}
         self._reading: dict[tuple[str, int], RunningJob] = {}
+        self.getting: Getting | None = None
+        self.got = ""
 
     def paths(self) -> list[str]:
         """Checkpoints to choose from.
@@ -135,8 +142,51 @@ class Checkpoints(QObject):
             self._read[key] = event.message
         self.changed.emit()
 
+    def get(self, name: str, genes: str | None) -> None:
+        """Start getting published networks; the usual one of them is chosen when they are here.
+
+        Raises
+        ------
+        UserError
+            If a field cannot be.
+        """
+        if self.getting is None:
+            self._watch(Getting.start(name, genes))
+
+    def find_getting(self) -> None:
+        """Look for a download that was started before and goes on."""
+        getting = Getting.find() if self.getting is None else None
+        if getting is not None:
+            self._watch(getting)
+
+    def _watch(self, getting: Getting) -> None:
+        self.getting, self.got = getting, ""
+        getting.setParent(self)
+        getting.ended.connect(self._on_got)
+        self.getting_changed.emit()
+
+    def _on_got(self, event: Finished | Failed) -> None:
+        getting, self.getting = self.getting, None
+        if getting is None:
+            return
+        getting.deleteLater()
+        if isinstance(event, Finished):
+            path = Path(event.result["path"])
+            self.got = f"{getting.name} is here: {path.stem} is chosen."
+            show_info(self.got)
+            self.choose(str(path))
+        elif was_cancelled(event):
+            self.got = f"Cancelled. What has arrived of {getting.name} is kept for the next time."
+        else:
+            self.got = event.message
+            show_error(event.message)
+        self.getting_changed.emit()
+
     def abandon(self) -> None:
-        """Stop reading."""
+        """Stop reading and listening; a download goes on."""
+        if self.getting is not None:
+            self.getting.leave()
+            self.getting = None
         for job in self._reading.values():
             job.abandon()
         self._reading.clear()

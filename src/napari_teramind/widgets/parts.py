@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QFontMetrics
+from qtpy.QtGui import QFontMetrics, QWheelEvent
 from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
@@ -116,20 +116,40 @@ class Foldable(QWidget):
 
 
 class PathChoice(QComboBox):
-    """A drop-down of paths: shows names, tells whole paths in tooltips, never grows wide."""
+    """A drop-down of paths: shows names, tells whole paths in tooltips, never grows wide.
+
+    Parameters
+    ----------
+    more
+        An entry below the paths, for getting more of them.
+    """
 
     chosen = Signal(str)
     """The user picked a path."""
+    asked_for_more = Signal()
+    """The user picked the entry below the paths."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: str = "") -> None:
         super().__init__()
+        self._more = more
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.activated.connect(self._on_activated)
 
     def _on_activated(self, index: int) -> None:
-        self.chosen.emit(self.itemData(index))
+        path = self.itemData(index)
+        if path is None:
+            self.asked_for_more.emit()
+        else:
+            self.chosen.emit(path)
+
+    def wheelEvent(self, event: QWheelEvent | None) -> None:
+        """Let the wheel scroll the panel where it could stumble over the last entry."""
+        if self._more and event is not None:
+            event.ignore()
+        else:
+            super().wheelEvent(event)
 
     def show_paths(self, paths: list[str], current: str | None) -> None:
         """Offer paths; two of one name are told apart by their folders."""
@@ -139,6 +159,12 @@ class PathChoice(QComboBox):
             double = names.count(name) > 1
             self.addItem(short(f"{name} ({Path(path).parent.name})" if double else name), path)
             self.setItemData(self.count() - 1, path, Qt.ItemDataRole.ToolTipRole)
+        if self._more:
+            self.insertSeparator(self.count())
+            self.addItem(self._more)
+            view = self.view()
+            if view is not None:  # which is as narrow as the panel otherwise
+                view.setMinimumWidth(view.sizeHintForColumn(0) + 2 * MARGIN)
         if current in paths:
             self.setCurrentIndex(paths.index(current))
         self.setToolTip(current or "")

@@ -7,6 +7,8 @@ from pathlib import Path
 import platformdirs
 from qtpy.QtCore import QSettings
 
+from napari_teramind import published
+
 APP = "napari-teramind"
 
 
@@ -39,7 +41,7 @@ def remember_gene_list(checkpoint: str, path: str) -> None:
 
 def checkpoint_folder() -> Path:
     """Folder in which checkpoints are looked for."""
-    return platformdirs.user_data_path(APP, appauthor=False) / "checkpoints"
+    return published.checkpoint_folder()
 
 
 def phantom_folder() -> Path:

@@ -11,9 +11,11 @@ from qtpy.QtWidgets import QFileDialog, QLabel, QToolButton, QWidget
 from napari_teramind.brain.foundation import is_there, is_zip
 from napari_teramind.widgets.checkpoints import Facts
 from napari_teramind.widgets.parts import PathChoice, form, sentence
+from napari_teramind.widgets.published import show_dialog
 from napari_teramind.widgets.session import Session
 
 CHECKPOINT_FILES = "Checkpoints (*.safetensors *.ckpt)"
+GET_PUBLISHED = "Get published networks ..."
 GENE_FILES = "Gene lists (*.csv *.txt)"
 
 
@@ -31,7 +33,7 @@ class What(QWidget):
         super().__init__()
         self._session = session
         self.brain_choice = PathChoice()
-        self.checkpoint_choice = PathChoice()
+        self.checkpoint_choice = PathChoice(GET_PUBLISHED)
         self.browse_button = QToolButton()
         self.browse_button.setText("...")
         self.browse_button.setToolTip("Choose a checkpoint file (.safetensors or .ckpt)")
@@ -47,6 +49,7 @@ class What(QWidget):
         self._lay_out()
         self.brain_choice.chosen.connect(session.choose_brain)
         self.checkpoint_choice.chosen.connect(session.checkpoints.choose)
+        self.checkpoint_choice.asked_for_more.connect(self._get_published)
         self.browse_button.clicked.connect(self._browse_checkpoint)
         self.genes_button.clicked.connect(self._browse_genes)
         session.brains_changed.connect(self.refresh)
@@ -110,12 +113,16 @@ class What(QWidget):
         problem = self.problem()
         if self._session.checkpoints.current is None:
             return (
-                "No checkpoint yet. Choose one with the button <b>...</b>, or train one on this "
-                "brain: <code>teramind train</code>."
+                "No checkpoint yet. Choose one with the button <b>...</b>, get published ones from "
+                "the list, or train one on this brain: <code>teramind train</code>."
             )
         if facts is None and not problem:
             return "Looking at the checkpoint ..."
         return problem
+
+    def _get_published(self) -> None:
+        self.refresh()  # shows again what is chosen
+        show_dialog(self._session, self)
 
     def _browse_checkpoint(self) -> None:
         path = self._ask("Choose a checkpoint", CHECKPOINT_FILES)

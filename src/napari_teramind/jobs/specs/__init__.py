@@ -24,6 +24,7 @@ from napari_teramind.jobs.specs.base import JobPath, Location, Roi, Slices, Spec
 from napari_teramind.jobs.specs.brains import (
     ConvertCheckpointSpec,
     DraftManifestSpec,
+    GetCheckpointSpec,
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
     ImportTilesSpec,
@@ -44,6 +45,7 @@ __all__ = [
     "ConvertCheckpointSpec",
     "DraftManifestSpec",
     "ExportSpec",
+    "GetCheckpointSpec",
     "ImportMerscopeSpec",
     "ImportOmeZarrSpec",
     "ImportTilesSpec",
@@ -85,6 +87,7 @@ JobSpec = Annotated[
     | AtlasSpec
     | ExportSpec
     | ListCheckpointsSpec
+    | GetCheckpointSpec
     | ConvertCheckpointSpec
     | JobsSpec,
     Field(discriminator="verb"),

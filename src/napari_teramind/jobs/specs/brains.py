@@ -104,10 +104,25 @@ class InfoSpec(Spec):
 
 
 class ListCheckpointsSpec(Spec):
-    """Which networks are at hand: the packaged one, and those of a folder."""
+    """Which networks are at hand: the packaged one, and those of a folder, or of the user's.
+
+    Online: which were published, and which of them are in the folder.
+    """
 
     verb: Literal["checkpoint-list"] = "checkpoint-list"
     folder: JobPath | None = None
+    online: bool = False
+
+
+class GetCheckpointSpec(Spec):
+    """Published networks are fetched and become safetensors, in the user's folder or another."""
+
+    verb: Literal["checkpoint-get"] = "checkpoint-get"
+    name: Annotated[str, Field(min_length=1)]
+    folder: JobPath | None = None
+    genes: Location | None = None
+    keep: bool = False
+    overwrite: bool = False
 
 
 class ConvertCheckpointSpec(Spec):

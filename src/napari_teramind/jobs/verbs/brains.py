@@ -13,7 +13,6 @@ from napari_teramind.jobs.specs import (
     ImportOmeZarrSpec,
     ImportTilesSpec,
     InfoSpec,
-    ListCheckpointsSpec,
     PhantomSpec,
     QualitySpec,
 )
@@ -133,7 +132,7 @@ def info(spec: InfoSpec, job: JobContext) -> Result:
     if path.suffix in (".safetensors", ".ckpt"):
         from napari_teramind.model import load_model
 
-        return _describe_model(spec.path, load_model(path))
+        return describe_model(spec.path, load_model(path))
     from napari_teramind.brain import open_brain
 
     return _describe_brain(open_brain(spec.path))
@@ -172,7 +171,8 @@ def _describe_brain(brain: BrainStore) -> Result:
     }
 
 
-def _describe_model(path: str, model: TeraMind) -> Result:
+def describe_model(path: str, model: TeraMind) -> Result:
+    """Return what a network is, as the result of a job."""
     config = model.config
     weights = sum(p.numel() for p in model.parameters())
     genes = model.gene_names
@@ -205,22 +205,4 @@ def convert(spec: ConvertCheckpointSpec, job: JobContext) -> Result:
     path = convert_checkpoint(
         spec.source, spec.out, read_panel(spec.genes), overwrite=spec.overwrite
     )
-    return _describe_model(str(path), load_model(path))
-
-
-def list_checkpoints(spec: ListCheckpointsSpec, job: JobContext) -> Result:
-    """List the networks that are at hand."""
-    from napari_teramind.model import load_model
-    from napari_teramind.model.packaged import PACKAGED, packaged_path
-
-    packaged = packaged_path()
-    found = [] if packaged is None else [(PACKAGED, packaged)]
-    if spec.folder is not None:
-        files = sorted(spec.folder.glob("*.safetensors")) + sorted(spec.folder.glob("*.ckpt"))
-        found += [(str(path), path) for path in files]
-    listed, summary = [], []
-    for name, path in found:
-        described = _describe_model(name, load_model(path))
-        listed.append({key: described[key] for key in ("path", "config", "genes", "sha256")})
-        summary.append(f"{described['summary'][0]} {described['summary'][-1]}")
-    return {"checkpoints": listed, "summary": summary or ["There is no checkpoint here."]}
+    return describe_model(str(path), load_model(path))

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from napari_teramind.errors import UserError
+from napari_teramind.published import fetch_gene_list, is_gene_list_address
 
 Result = dict[str, Any]
 """Content of the ``Finished`` event."""
 
 
 def read_panel(location: str | None) -> tuple[str, ...] | None:
-    """Read a panel of genes from a file that lists them, or from a brain."""
+    """Read a panel of genes from a file or a web address that lists them, or from a brain."""
     if location is None:
         return None
+    if is_gene_list_address(location):
+        return fetch_gene_list(location)
     if "://" in location or Path(location).is_dir():
         from napari_teramind.brain import open_brain
 
