@@ -14,6 +14,7 @@ from napari_teramind.cli import (  # noqa: F401  # verbs
     atlas,
     attention,
     brains,
+    evaluate,
     export,
     imports,
     running,

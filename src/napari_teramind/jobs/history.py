@@ -56,6 +56,7 @@ TITLES = {
     "import-merscope": "Import {out}",
     "import-omezarr": "Import {out}",
     "export": "Export {image} of {brain}",
+    "evaluate": "Evaluate {brain}",
 }
 """Verbs that are noted, and how they are called; the others only look at something."""
 

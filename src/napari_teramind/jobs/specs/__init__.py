@@ -30,6 +30,7 @@ from napari_teramind.jobs.specs.brains import (
     ListCheckpointsSpec,
     PhantomSpec,
 )
+from napari_teramind.jobs.specs.evaluate import EvaluateSpec
 from napari_teramind.jobs.specs.simulate import ResumeSpec, SimulateSpec
 from napari_teramind.jobs.specs.train import TrainSpec
 
@@ -38,6 +39,7 @@ __all__ = [
     "AtlasSpec",
     "AttentionSpec",
     "ConvertCheckpointSpec",
+    "EvaluateSpec",
     "ExportSpec",
     "ImportMerscopeSpec",
     "ImportOmeZarrSpec",
@@ -72,6 +74,7 @@ JobSpec = Annotated[
     | StructuresSpec
     | AtlasSpec
     | ExportSpec
+    | EvaluateSpec
     | ListCheckpointsSpec
     | ConvertCheckpointSpec
     | JobsSpec,
