@@ -17,6 +17,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "import-tiles": {"gene_folder": "gene_1", "genes": "list.csv", "out": "o.zarr"},
     "import-draft": {"regions": ["r"], "out": "o.toml"},
     "quality": {"brain": "b.zarr", "out": "o.html"},
+    "evaluate": {"brain": "b.zarr"},
     "reproduce": {"study": "study.toml"},
     "phantom": {"out": "o.zarr"},
     "info": {"path": "b.zarr"},

@@ -14,6 +14,7 @@ from napari_teramind.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_teramind.brain.multiscale import MultiscaleImage
     from napari_teramind.brain.store import BrainStore
 
 BinBox = tuple[int, int, int, int]
@@ -49,14 +50,36 @@ def bin_labels(brain: BrainStore) -> BinLabels:
         If the brain has no structures.
     """
     structure_table(brain)
-    image = brain.structures
-    assert image is not None
+    assert brain.structures is not None
+    return _labels_on(brain.structures, brain.genes)
+
+
+def pixel_labels(brain: BrainStore, image: MultiscaleImage) -> BinLabels:
+    """Return a reader of a brain's label image on the pixels of its stains.
+
+    Parameters
+    ----------
+    brain
+        The store.
+    image
+        One of its label images, of whatever resolution.
+
+    Returns
+    -------
+    callable
+        As :data:`BinLabels`, but that boxes count full-resolution pixels.
+    """
+    return _labels_on(image, brain.stains)
+
+
+def _labels_on(image: MultiscaleImage, grid: MultiscaleImage) -> BinLabels:
+    """Return a reader of the labels in which the centres of a grid's pixels lie."""
     array = image.levels[0]
     scale, origin = image.scale()[-2:], image.translation()[-2:]
-    bin_scale, bin_origin = brain.genes.scale()[-2:], brain.genes.translation()[-2:]
+    step, first = grid.scale()[-2:], grid.translation()[-2:]
 
     def places(axis: int, start: int, stop: int) -> NDArray[np.int64]:
-        world = bin_origin[axis] + np.arange(start, stop) * bin_scale[axis]
+        world = first[axis] + np.arange(start, stop) * step[axis]
         found = np.floor((world - origin[axis]) / scale[axis] + 0.5).astype(np.int64)
         clipped: NDArray[np.int64] = np.clip(found, 0, array.shape[axis + 1] - 1)
         return clipped
@@ -74,6 +97,35 @@ def bin_labels(brain: BrainStore) -> BinLabels:
         return np.asarray(picked)
 
     return read
+
+
+def label_places(
+    ids: NDArray[np.integer], labels: NDArray[np.integer], origin: str
+) -> NDArray[np.int64]:
+    """Return the place of every label among the ids; the number of ids for label 0.
+
+    Parameters
+    ----------
+    ids
+        Known ids, ascending.
+    labels
+        Ids of pixels, any shape.
+    origin
+        What the ids are, for messages.
+
+    Raises
+    ------
+    UserError
+        If a label is neither 0 nor known.
+    """
+    found = np.searchsorted(ids, labels)
+    strange = (labels != 0) & (np.append(ids, 0)[found] != labels)
+    if strange.any():
+        raise UserError(
+            f"The labels hold the id {labels[strange].min()}, which {origin} lack; import the"
+            " brain's structures again."
+        )
+    return np.where(labels == 0, len(ids), found)
 
 
 def structure_ids(brain: BrainStore, structures: Sequence[str]) -> NDArray[np.int64]:

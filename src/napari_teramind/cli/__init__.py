@@ -15,6 +15,7 @@ from napari_teramind.cli import (  # noqa: F401  # verbs
     attention,
     brains,
     checkpoints,
+    evaluate,
     export,
     imports,
     running,

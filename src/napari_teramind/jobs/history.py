@@ -59,6 +59,7 @@ TITLES = {
     "export": "Export {image} of {brain}",
     "reproduce": "Carry out {study}",
     "checkpoint-get": "Get the published networks {name}",
+    "evaluate": "Evaluate {brain}",
 }
 """Verbs that are noted, and how they are called; the others only look at something."""
 

@@ -61,14 +61,7 @@ def read_lightning(path: Path) -> dict[str, Tensor]:
     UserError
         If the file is damaged, would run code, or holds no ``state_dict``.
     """
-    stand_ins: list[Any] = [(_Inert, name) for name in HARMLESS]
-    try:
-        with torch.serialization.safe_globals(stand_ins):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(_refusal(path, str(error))) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise UserError(f"{path} is not a whole checkpoint; copy or download it again.") from error
+    content = load_safely(path)
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise UserError(f"{path} holds no 'state_dict'; give a published Lightning checkpoint.")
@@ -82,6 +75,24 @@ def read_lightning(path: Path) -> dict[str, Tensor]:
             f"{path} holds no weights named '{PREFIX}...'; give a published Lightning checkpoint."
         )
     return tensors
+
+
+def load_safely(path: Path) -> Any:
+    """Read what torch saved in a file, running nothing that it holds.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, or would run code.
+    """
+    stand_ins: list[Any] = [(_Inert, name) for name in HARMLESS]
+    try:
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(_refusal(path, str(error))) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError) as error:
+        raise UserError(f"{path} is not a whole checkpoint; copy or download it again.") from error
 
 
 def _refusal(path: Path, message: str) -> str:

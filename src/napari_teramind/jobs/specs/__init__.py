@@ -34,6 +34,7 @@ from napari_teramind.jobs.specs.brains import (
     PhantomSpec,
     QualitySpec,
 )
+from napari_teramind.jobs.specs.evaluate import EvaluateSpec
 from napari_teramind.jobs.specs.simulate import ResumeSpec, SimulateSpec
 from napari_teramind.jobs.specs.study import ReproduceSpec
 from napari_teramind.jobs.specs.train import TrainSpec
@@ -44,6 +45,7 @@ __all__ = [
     "AttentionSpec",
     "ConvertCheckpointSpec",
     "DraftManifestSpec",
+    "EvaluateSpec",
     "ExportSpec",
     "GetCheckpointSpec",
     "ImportMerscopeSpec",
@@ -86,6 +88,7 @@ JobSpec = Annotated[
     | StructuresSpec
     | AtlasSpec
     | ExportSpec
+    | EvaluateSpec
     | ListCheckpointsSpec
     | GetCheckpointSpec
     | ConvertCheckpointSpec

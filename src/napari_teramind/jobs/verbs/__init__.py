@@ -27,6 +27,7 @@ VERBS = {
     "structures": ("attention", "structures"),
     "atlas": ("atlas", "atlas"),
     "export": ("attention", "export"),
+    "evaluate": ("evaluate", "evaluate"),
     "resume": ("simulate", "resume"),
     "jobs": ("jobs", "jobs"),
 }
