@@ -48,15 +48,20 @@ class Scores:
     ssim: list[list[float]] = field(default_factory=list)
     count: list[int] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
+    otsu_count: list[int] = field(default_factory=list)
+    otsu_areas: list[float] = field(default_factory=list)
 
     def add(self, real: np.ndarray, made: np.ndarray) -> None:
         """Measure one field, (stains, y, x)."""
         self.psnr.append([psnr(a, b) for a, b in zip(real, made, strict=True)])
         self.ssim.append([ssim(a, b) for a, b in zip(real, made, strict=True)])
-        # As when the recorded figures were measured: a plain threshold, nuclei farther apart.
-        nuclei = find_nuclei(made[0], threshold=otsu_threshold(made[0]), apart_um=2.4)
+        nuclei = find_nuclei(made[0])
         self.count.append(nuclei.count)
         self.areas.extend(nuclei.areas_um2.tolist())
+        # Otsu's plain threshold and nuclei farther apart: as earlier networks were measured.
+        plain = find_nuclei(made[0], threshold=otsu_threshold(made[0]), apart_um=2.4)
+        self.otsu_count.append(plain.count)
+        self.otsu_areas.extend(plain.areas_um2.tolist())
 
     def summary(self) -> dict[str, Any]:
         """Return means over fields."""
@@ -65,6 +70,10 @@ class Scores:
             "ssim": np.mean(self.ssim, 0).round(4).tolist(),
             "nuclei per field": round(float(np.mean(self.count)), 2),
             "mean nuclear area, um2": round(float(np.mean(self.areas)), 1) if self.areas else 0.0,
+            "nuclei per field, Otsu": round(float(np.mean(self.otsu_count)), 2),
+            "mean nuclear area, um2, Otsu": (
+                round(float(np.mean(self.otsu_areas)), 1) if self.otsu_areas else 0.0
+            ),
         }
 
 
@@ -155,11 +164,12 @@ def draw(path: Path, real: np.ndarray, made: np.ndarray, mean: np.ndarray) -> No
 def table(results: dict[str, Any]) -> str:
     """Write the results as Markdown."""
     heads = ["PSNR DAPI, dB", "PSNR PolyT, dB", "SSIM DAPI", "SSIM PolyT", "nuclei per field",
-             "mean nuclear area, um2"]  # fmt: skip
+             "mean nuclear area, um2", "nuclei per field, Otsu",
+             "mean nuclear area, um2, Otsu"]  # fmt: skip
     lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for name, row in results.items():
         (p0, p1), (s0, s1) = row["psnr"], row["ssim"]
-        figures = (p0, p1, s0, s1, row["nuclei per field"], row["mean nuclear area, um2"])
+        figures = (p0, p1, s0, s1, *(row[head] for head in heads[4:]))
         lines.append(
             f"| {name} | " + " | ".join("" if v is None else str(v) for v in figures) + " |"
         )

@@ -8,8 +8,9 @@ of the structures compared across animals.
 from __future__ import annotations
 
 import csv
+import itertools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from napari_teramind.errors import UserError
 from napari_teramind.jobs.runner import JobContext
 from napari_teramind.jobs.specs import build_spec
 from napari_teramind.jobs.study.config import Experiment, Study
-from napari_teramind.jobs.study.stages import Stages
+from napari_teramind.jobs.study.stages import Stages, State
 from napari_teramind.words import listed
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ class Judged:
         Name of what it generated, in the test animal's brain.
     metrics
         Table of `teramind evaluate`.
-    training
-        What the training told; empty for a checkpoint that was given.
     """
 
     name: str
@@ -50,7 +49,6 @@ class Judged:
     checkpoint: Path
     result: str
     metrics: Path
-    training: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -104,16 +102,15 @@ def reproduce(study: Study, name: str, job: JobContext) -> Path:
     """
     from napari_teramind.jobs.study.report import write_report
 
+    run = _Run(study, _word(name), Stages(study.out / STAGES, job))
+    run.check()
     for folder in (TABLES, NETWORKS, STAGES, FIGURES):
         (study.out / folder).mkdir(parents=True, exist_ok=True)
-    run = _Run(study, name, Stages(study.out / STAGES, job))
     run.make_phantoms()
-    panel = run.common_panel()
-    judged = [run.judge(key, each, panel) for key, each in study.experiments.items()]
-    attended = [
-        found for each in judged if each.experiment.attention for found in run.attend(each, panel)
-    ]
-    return write_report(study, judged, attended, job)
+    run.common_panel()
+    judged = [run.judge(key, each) for key, each in study.experiments.items()]
+    attended = [found for each in judged if each.experiment.attention for found in run.attend(each)]
+    return write_report(study, judged, attended, run.expression(judged[0]), job)
 
 
 @dataclass
@@ -123,6 +120,40 @@ class _Run:
     study: Study
     name: str
     stages: Stages
+
+    def check(self) -> None:
+        """Refuse settings that make no sense before the first stage, not hours later."""
+        for key, experiment in self.study.experiments.items():
+            if experiment.checkpoint is None:
+                _spec("train", **self._training(key, experiment))
+            checkpoint = experiment.checkpoint or self._trained(key)
+            _spec("simulate", **self._generation(key, experiment, checkpoint))
+
+    @property
+    def panel(self) -> Path:
+        """The list of the genes that every animal has."""
+        return self.study.out / TABLES / "panel.csv"
+
+    def _trained(self, key: str) -> Path:
+        return self.study.out / NETWORKS / key / "last.safetensors"
+
+    def _training(self, key: str, experiment: Experiment) -> dict[str, Any]:
+        return {
+            "brains": [self.study.animals[animal].brain for animal in experiment.train],
+            "genes": str(self.panel),
+            "out": self._trained(key).parent,
+            **self.study.training,
+            **experiment.training,
+        }
+
+    def _generation(self, key: str, experiment: Experiment, checkpoint: Path) -> dict[str, Any]:
+        return {
+            "brain": self.study.animals[experiment.test].brain,
+            "checkpoint": checkpoint,
+            "name": f"{self.name} {key}",
+            **self.study.simulate,
+            **experiment.simulate,
+        }
 
     def make_phantoms(self) -> None:
         for key, animal in self.study.animals.items():
@@ -136,34 +167,33 @@ class _Run:
 
         return open_brain(self.study.animals[animal].brain)
 
-    def common_panel(self) -> Path:
+    def common_panel(self) -> None:
         """Write the genes that every animal has, in the order of the first one tested."""
         first = next(iter(self.study.experiments.values())).test
         panels = {key: self.brain(key).gene_names for key in self.study.animals}
         common = set.intersection(*(set(panel) for panel in panels.values()))
         if not common:
             raise UserError(f"{listed(list(panels))} have no gene in common: check their names.")
-        path = self.study.out / TABLES / "panel.csv"
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with self.panel.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(
                 [["gene"], *([gene] for gene in panels[first] if gene in common)]
             )
-        return path
 
-    def judge(self, key: str, experiment: Experiment, panel: Path) -> Judged:
+    def judge(self, key: str, experiment: Experiment) -> Judged:
         """Train, generate, evaluate."""
-        checkpoint, told = self._network(key, experiment, panel)
-        brain = self.study.animals[experiment.test].brain
-        result = f"{self.name} {key}"
-        settings = {**self.study.simulate, **experiment.simulate}
-        values = {"brain": brain, "checkpoint": checkpoint, "name": result, **settings}
-        generate = _spec("simulate", **values)
-        again = _spec("simulate", **values, overwrite=True)
+        checkpoint = self._network(key, experiment)
+        values = self._generation(key, experiment, checkpoint)
+        brain, result = values["brain"], values["name"]
+        instead = dict.fromkeys(
+            (State.BEGUN, State.CHANGED), _spec("simulate", **values, overwrite=True)
+        )
         if result in self.brain(experiment.test).simulations.unfinished():
-            again = _spec("resume", brain=brain, name=result)
+            instead[State.BEGUN] = _spec("resume", brain=brain, name=result)
         words = f"Generating {experiment.test} by {key}"
         after = [f"train {key}"] if experiment.train else []
-        made = self.stages.run(f"simulate {key}", words, generate, again, after)
+        made = self.stages.run(
+            f"simulate {key}", words, _spec("simulate", **values), after, instead
+        )
         metrics = self.study.out / TABLES / f"metrics {key}.csv"
         judge = _spec(
             "evaluate",
@@ -174,26 +204,34 @@ class _Run:
             overwrite=True,
         )
         self.stages.run(f"evaluate {key}", f"Evaluating {key}", judge, after=[f"simulate {key}"])
-        return Judged(key, experiment, checkpoint, made["name"], metrics, told)
+        return Judged(key, experiment, checkpoint, made["name"], metrics)
 
-    def _network(
-        self, key: str, experiment: Experiment, panel: Path
-    ) -> tuple[Path, dict[str, Any]]:
+    def _network(self, key: str, experiment: Experiment) -> Path:
         if experiment.checkpoint is not None:
-            return experiment.checkpoint, {}
-        values = {
-            "brains": [self.study.animals[animal].brain for animal in experiment.train],
-            "genes": str(panel),
-            "out": self.study.out / NETWORKS / key,
-            **self.study.training,
-            **experiment.training,
-        }
-        again = _spec("train", **{**values, "resume": True})
+            return experiment.checkpoint
+        values = self._training(key, experiment)
+        spec, stage, run = _spec("train", **values), f"train {key}", Path(values["out"])
+        made = [f"phantom {a}" for a in experiment.train if self.study.animals[a].phantom]
+        if self.stages.state(stage, spec, made) is State.CHANGED and run.exists():
+            run.rename(_free(run.with_name(f"{run.name} before")))
+        instead = {State.BEGUN: _spec("train", **{**values, "resume": True})}
         words = f"Training {key} on {listed(experiment.train)}"
-        told = self.stages.run(f"train {key}", words, _spec("train", **values), again)
-        return Path(values["out"]) / "last.safetensors", told
+        self.stages.run(stage, words, spec, made, instead)
+        return self._trained(key)
 
-    def attend(self, judged: Judged, panel: Path) -> list[Attended]:
+    def expression(self, judged: Judged) -> Path | None:
+        """Sum up the expression of the animal that an experiment is tested on."""
+        animal = judged.experiment.test
+        if self.brain(animal).structures is None:
+            return None
+        table = self.study.out / TABLES / f"expression {animal}.csv"
+        values = {"brain": self.study.animals[animal].brain, "expression": table}
+        spec = _spec("evaluate", **values, overwrite=True)
+        made = [f"phantom {animal}"] if self.study.animals[animal].phantom else []
+        self.stages.run(f"expression {animal}", f"Expression in {animal}", spec, after=made)
+        return table
+
+    def attend(self, judged: Judged) -> list[Attended]:
         """Compute the attention of the pairs in every animal, and hold the animals together."""
         from napari_teramind.attention.pairs import pair_name, read_pair
 
@@ -203,10 +241,11 @@ class _Run:
             values = {"brain": known.brain, "checkpoint": judged.checkpoint, "name": result}
             spec = _spec("attention", **values, pairs=pairs)
             again = _spec("attention", **values, pairs=pairs, overwrite=True)
+            instead = dict.fromkeys((State.BEGUN, State.CHANGED), again)
             stage = f"attention {judged.name} {animal}"
             words = f"Attention of {judged.name} in {animal}"
             after = [f"train {judged.name}"] if judged.experiment.train else []
-            self.stages.run(stage, words, spec, again, after)
+            self.stages.run(stage, words, spec, after, instead)
         found = []
         for pair in pairs:
             each = Attended(judged.name, pair, {}, {}, {})
@@ -245,6 +284,12 @@ def _spec(verb: str, **values: Any) -> JobSpec:
     return build_spec({"verb": verb, **values}, f"The study's settings of {verb!r}")
 
 
-def slug(name: str) -> str:
+def _free(path: Path) -> Path:
+    """Return a path at which nothing is: this one, or one with a number."""
+    numbers = (path.with_name(f"{path.name} {n}") for n in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbers) if not each.exists())
+
+
+def _word(name: str) -> str:
     """Return a name as brains take them for results."""
     return re.sub(r"[^A-Za-z0-9 _.-]+", "-", name).strip(" .-") or "study"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import platform
 import time
@@ -15,22 +14,32 @@ import numpy as np
 import napari_teramind
 from napari_teramind.jobs.runner import JobContext
 from napari_teramind.jobs.study.config import Study
+from napari_teramind.jobs.study.tables import (
+    by_slice,
+    by_structure,
+    download,
+    heatmap,
+    read_table,
+    summary,
+)
 from napari_teramind.words import listed
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from napari_teramind.brain import BrainStore
+    from napari_teramind.evaluate.pictures import Box
     from napari_teramind.jobs.study.protocol import Attended, Judged
 
 REPORT = "report.html"
-ZOOMS_UM = (None, 200.0, 40.0)
-"""Sides of the parts that are shown: all that was generated, a layer of cells, a few cells."""
-_TOP = 15
+LAYER_UM, CELLS_UM = 200.0, 40.0
+"""Sides of the parts that are shown beside all that was generated: a layer of cells, few cells."""
 
 
 def write_report(
-    study: Study, judged: Sequence[Judged], attended: Sequence[Attended], job: JobContext
+    study: Study,
+    judged: Sequence[Judged],
+    attended: Sequence[Attended],
+    expression: Path | None,
+    job: JobContext,
 ) -> Path:
     """Write the report of a study.
 
@@ -42,6 +51,9 @@ def write_report(
         Its experiments; pictures show the first.
     attended
         Its pairs.
+    expression
+        Table of mean expression by structure, of the animal that the first one is tested on; None
+        if that has no structures.
     job
         Told how far it is.
 
@@ -57,17 +69,20 @@ def write_report(
     job.report("Writing the report", 0, 0)
     first = judged[0]
     brain = open_brain(study.animals[first.experiment.test].brain)
-    tables = {each.name: _read(each.metrics) for each in judged}
+    tables = {each.name: read_table(each.metrics) for each in judged}
     text = page(
         "report.html",
         title=study.title,
         lead=_lead(study, judged),
         compared=_compared(brain, first),
-        summary=_summary(tables),
-        slices=_by_slice(tables[first.name]),
-        structures=_by_structure(tables[first.name]),
+        summary=summary(tables),
+        slices=by_slice(tables[first.name]),
+        structures=by_structure(tables[first.name]),
+        expression=None if expression is None else heatmap(expression),
         attention=[_attention(each) for each in attended],
         downloads={each.name: download(each.metrics) for each in judged},
+        first=first.name,
+        animal=first.experiment.test,
         provenance=_provenance(study, judged),
         footer=(
             f"Made by napari-teramind {napari_teramind.__version__} on "
@@ -78,19 +93,6 @@ def write_report(
     with staged(path) as partial:
         partial.write_text(text, encoding="utf-8")
     return path
-
-
-def download(path: Path) -> dict[str, str]:
-    """Return a file as a link that holds it."""
-    kind = {".csv": "text/csv", ".png": "image/png"}.get(path.suffix, "application/octet-stream")
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return {"name": path.name.replace(" ", "-"), "address": f"data:{kind};base64,{data}"}
-
-
-def _read(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
 def _lead(study: Study, judged: Sequence[Judged]) -> str:
@@ -120,28 +122,33 @@ def _compared(brain: BrainStore, judged: Judged) -> dict[str, Any]:
     counts = np.stack([_totals(brain, (y0, y1, x0, x1), z) for z in range(z0, z1)])
     z = z0 + int(counts.sum(axis=(1, 2)).argmax())
     size = brain.pixel_size
-    middle = _densest(counts[z - z0])
-    centre = ((y0 + 16 * middle[0] + 8) * size, (x0 + 16 * middle[1] + 8) * size)
+    row, column = _densest(counts[z - z0])
+    centre = (y0 + 16 * row + 8) * size, (x0 + 16 * column + 8) * size
+    whole = (y0 * size, y1 * size, x0 * size, x1 * size)
     rows = []
-    for side in ZOOMS_UM:
-        if side is None or side >= max(y1 - y0, x1 - x0) * size:
-            box = (y0 * size, y1 * size, x0 * size, x1 * size)
-            words = f"{(y1 - y0) * size:,.0f} x {(x1 - x0) * size:,.0f} um"
-        else:
-            corner = [
-                min(max(c - side / 2, low * size), max(low * size, high * size - side))
-                for c, low, high in zip(centre, (y0, x0), (y1, x1), strict=True)
-            ]
-            box = (corner[0], corner[0] + side, corner[1], corner[1] + side)
-            words = f"{side:g} um a side"
+    for box in _zooms(whole, centre):
         rows.append(
             {
-                "words": words,
+                "words": f"{box[1] - box[0]:,.0f} x {box[3] - box[2]:,.0f} \N{MICRO SIGN}m",
                 "real": picture(view(brain.stains, z, box)),
                 "generated": picture(view(image, z - z0, box)),
             }
         )
     return {"slice": z, "stains": listed(list(brain.stain_names)), "rows": rows}
+
+
+def _zooms(whole: Box, centre: tuple[float, float]) -> list[Box]:
+    """Return a part, and two squares in it around a place, ever smaller (micrometers)."""
+    short = min(whole[1] - whole[0], whole[3] - whole[2])
+    boxes = [whole]
+    for most, share in ((LAYER_UM, 0.4), (CELLS_UM, 0.15)):
+        side = min(most, share * short)
+        y, x = (
+            min(max(c - side / 2, low), high - side)
+            for c, low, high in zip(centre, whole[::2], whole[1::2], strict=True)
+        )
+        boxes.append((y, y + side, x, x + side))
+    return boxes
 
 
 def _totals(brain: BrainStore, roi: tuple[int, int, int, int], z: int) -> np.ndarray:
@@ -163,75 +170,6 @@ def _densest(counts: np.ndarray) -> tuple[int, int]:
     return int(row), int(column)
 
 
-# Tables
-
-
-def _whole(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of whole slices, each."""
-    of_all = table["structure"].isna()
-    return table[of_all & table["slice"].astype(str).str.fullmatch(r"\d+")]
-
-
-def _summary(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return mean and spread over slices: a row per experiment and stain, a column per metric."""
-    found, metrics = [], list[str]()
-    for experiment, table in tables.items():
-        whole = _whole(table)
-        for stain, rows in whole.groupby("stain", sort=False):
-            values = {}
-            for metric, numbers in rows.groupby("metric", sort=False)["value"]:
-                spread = f" \N{PLUS-MINUS SIGN} {numbers.std():.2g}" if len(numbers) > 1 else ""
-                values[metric] = f"{numbers.mean():.3g}{spread}"
-                metrics += [str(metric)] if metric not in metrics else []
-            found.append({"experiment": experiment, "stain": stain, "values": values})
-    return {"metrics": metrics, "rows": found}
-
-
-def _by_slice(table: pd.DataFrame) -> dict[str, Any]:
-    """Draw PSNR and SSIM of every slice."""
-    from matplotlib.figure import Figure
-
-    whole = _whole(table)
-    figure = Figure(figsize=(10, 3), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for axis, metric, title in zip(axes, ("psnr", "ssim"), ("PSNR (dB)", "SSIM"), strict=True):
-        for stain, rows in whole[whole["metric"] == metric].groupby("stain", sort=False):
-            axis.plot(rows["slice"].astype(int), rows["value"], marker="o", label=str(stain))
-        axis.set(xlabel="slice", ylabel=title)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False)
-    return {"picture": _drawn(figure), "numbers": _as_csv(whole, "metrics-by-slice.csv")}
-
-
-def _drawn(figure: Any) -> str:
-    import io
-
-    memory = io.BytesIO()
-    figure.savefig(memory, format="png", dpi=130)
-    return "data:image/png;base64," + base64.b64encode(memory.getvalue()).decode("ascii")
-
-
-def _as_csv(table: pd.DataFrame, name: str) -> dict[str, str]:
-    data = base64.b64encode(table.to_csv(index=False).encode()).decode("ascii")
-    return {"name": name, "address": f"data:text/csv;base64,{data}"}
-
-
-def _by_structure(table: pd.DataFrame) -> dict[str, Any] | None:
-    """Return the largest structures, a column per stain and metric; None if there are none."""
-    rows = table[table["structure"].notna()]
-    if rows.empty:
-        return None
-    wide = rows.pivot_table(
-        index="structure", columns=["stain", "metric"], values="value", aggfunc="mean", sort=False
-    )
-    size = rows.groupby("structure")["n"].max().reindex(wide.index)
-    order = size.sort_values(ascending=False).index[:_TOP]
-    columns = [column for column in wide.columns if column[1] in ("psnr", "ssim")]
-    body = [(name, [f"{wide.loc[name, column]:.3g}" for column in columns]) for name in order]
-    heads = [f"{column[0]} {str(column[1]).upper()}" for column in columns]
-    return {"heads": heads, "rows": body, "numbers": _as_csv(rows, "metrics-by-structure.csv")}
-
-
 # Attention
 
 
@@ -251,15 +189,26 @@ def _attention(each: Attended) -> dict[str, Any]:
         "pair": "-".join(each.pair),
         "experiment": each.experiment,
         "animals": animals,
-        "agreement": [(name.replace("_", " "), f"{v:.3f}") for name, v in each.agreement.items()],
+        "agreement": _agreement(each.agreement),
     }
+
+
+def _agreement(numbers: dict[str, float]) -> str:
+    """Say how far the animals agree; nothing of a single one."""
+    if not numbers:
+        return ""
+    between = [f"{value:.2f}" for name, value in numbers.items() if name.startswith("spearman")]
+    return (
+        f"Kendall's W of the ranks of structures is {numbers['kendall_w']:.2f} (1: all animals"
+        f" agree, 0: none do); Spearman's rho of any two animals is {listed(between)}."
+    )
 
 
 def _best(path: Path, pair: tuple[str, str]) -> list[dict[str, str]]:
     from napari_teramind.attention.pairs import pair_name
     from napari_teramind.attention.statistics import ranking
 
-    table = ranking(_read(path), "attention", pair_name(pair), "ensemble").head(8)
+    table = ranking(read_table(path), "attention", pair_name(pair), "ensemble").head(8)
     return [
         {
             "acronym": row["acronym"],

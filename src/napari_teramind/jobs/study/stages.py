@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,20 @@ from napari_teramind.jobs.runner import JobContext
 from napari_teramind.jobs.specs import JobSpec, dump_spec
 from napari_teramind.jobs.verbs.common import Result
 
-DONE_FILE = "done.json"
+BEGUN_FILE, DONE_FILE = "begun.json", "done.json"
+
+
+class State(StrEnum):
+    """How far a stage is.
+
+    It is changed if it was begun or done, but with another specification, or before something that
+    it builds on was done anew.
+    """
+
+    NEW = "new"
+    BEGUN = "begun"
+    DONE = "done"
+    CHANGED = "changed"
 
 
 class Stages:
@@ -36,16 +50,24 @@ class Stages:
 
     def __init__(self, folder: Path, job: JobContext) -> None:
         self._folder, self._job = folder, job
-        self.ran: list[str] = []
-        self.skipped: list[str] = []
+
+    def state(self, name: str, spec: JobSpec, after: Sequence[str] = ()) -> State:
+        """Say how far a stage is; arguments as those of :meth:`run`."""
+        folder, wanted = self._folder / name, self._wanted(spec, after)
+        if not folder.exists():
+            return State.NEW
+        if wanted.items() <= _read(folder / DONE_FILE).items():
+            return State.DONE
+        begun = not (folder / DONE_FILE).exists() and wanted == _read(folder / BEGUN_FILE)
+        return State.BEGUN if begun else State.CHANGED
 
     def run(
         self,
         name: str,
         words: str,
         spec: JobSpec,
-        again: JobSpec | None = None,
         after: Sequence[str] = (),
+        instead: Mapping[State, JobSpec] | None = None,
     ) -> Result:
         """Do a stage, if it is not done.
 
@@ -57,10 +79,10 @@ class Stages:
             What it does, for people.
         spec
             The job.
-        again
-            The job in its place where the stage was begun before, or done otherwise.
         after
             Names of the stages that it builds on.
+        instead
+            The job in its place where the stage was begun before, or has changed.
 
         Returns
         -------
@@ -72,25 +94,21 @@ class Stages:
         UserError
             If the job failed.
         """
-        folder = self._folder / name
-        wanted = {
-            "spec": json.loads(dump_spec(spec)),
-            "after": {before: _done(self._folder / before)["token"] for before in after},
-        }
-        done = _done(folder)
-        if wanted.items() <= done.items():
-            self.skipped.append(name)
-            return dict(done["result"])
-        begun = folder.exists()
-        if begun:
+        folder, wanted = self._folder / name, self._wanted(spec, after)
+        state = self.state(name, spec, after)
+        if state is State.DONE:
+            return dict(_read(folder / DONE_FILE)["result"])
+        if folder.exists():
             shutil.rmtree(folder)
-        result = self._carry_out(folder, words, again if begun and again is not None else spec)
-        record = json.dumps({**wanted, "result": result, "token": uuid.uuid4().hex}, indent=2)
-        new = folder / f"{DONE_FILE}.new"
-        new.write_text(record, encoding="utf-8")
-        new.replace(folder / DONE_FILE)
-        self.ran.append(name)
+        folder.mkdir(parents=True)
+        _write(folder / BEGUN_FILE, wanted)
+        result = self._carry_out(folder, words, (instead or {}).get(state, spec))
+        _write(folder / DONE_FILE, {**wanted, "result": result, "token": uuid.uuid4().hex})
         return result
+
+    def _wanted(self, spec: JobSpec, after: Sequence[str]) -> dict[str, Any]:
+        tokens = {name: _read(self._folder / name / DONE_FILE).get("token") for name in after}
+        return {"spec": json.loads(dump_spec(spec)), "after": tokens}
 
     def _carry_out(self, folder: Path, words: str, spec: JobSpec) -> Result:
         self._job.report(words, 0, 0)
@@ -108,11 +126,16 @@ class Stages:
         raise UserError(f"{words} ended without a result; its log is {process.log_path}.")
 
 
-def _done(folder: Path) -> dict[str, Any]:
-    """Return the record of a stage; empty if it is not done."""
+def _write(path: Path, content: dict[str, Any]) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    new.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a record; empty if there is none."""
     try:
-        found = json.loads((folder / DONE_FILE).read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    whole = isinstance(found, dict) and {"spec", "after", "result", "token"} <= set(found)
-    return found if whole else {}
+    return found if isinstance(found, dict) else {}
