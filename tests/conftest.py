@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 # One thread a process, set before torch is imported: on small arrays more are no faster, and they
 # wait for one another as soon as the cores are shared with other tests or jobs.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Properties are tested, not speed: beside other work an example may take long.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 # No test is noted among the jobs of whoever runs the tests.
 os.environ["TERAMIND_JOBS"] = tempfile.mkdtemp(prefix="teramind-jobs-")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_teramind.atlas import (
@@ -74,7 +74,6 @@ def test_resampling_agrees_with_direct_indexing(ccf: Atlas) -> None:
     assert hits > 300
 
 
-@settings(deadline=None)
 @given(
     y=st.floats(-1e4, 1e4), x=st.floats(-1e4, 1e4), turn=st.floats(-1, 1), scale=st.floats(0.5, 2)
 )

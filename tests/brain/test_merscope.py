@@ -68,7 +68,7 @@ def test_transcripts_are_binned_exactly(tmp_path, planes, parquet):
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     v=st.integers(0, 16 * 32 - 1),
     u=st.integers(0, 16 * 32 - 1),

@@ -191,7 +191,7 @@ def test_a_bright_spot_and_its_transcripts_stay_together(tmp_path):
         assert np.hypot(*(middle - (v, u))) < 0.6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), n=st.integers(3, 30), bend=st.floats(0, 0.04))
 def test_landmarks_go_there_and_back(seed, n, bend):
     rng = np.random.default_rng(seed)

@@ -37,7 +37,7 @@ def test_read_genes_picks_genes_in_the_order_asked(tiny_brain, tiny_arrays):
     assert np.array_equal(got, genes[[5, 2, 5], 1:3, :4, :4])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sets(st.integers(0, 300), max_size=60).map(sorted),
     st.one_of(st.none(), st.integers(1, 40)),
@@ -55,7 +55,7 @@ def test_runs_hold_every_place_once_and_stay_close_together(places, longest, gap
             assert places[start] - places[end - 1] > gap + 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_genes_beyond_the_brain_are_zero(tiny_brain, tiny_arrays, data):
     _, genes, _ = tiny_arrays

@@ -37,7 +37,7 @@ def test_it_is_normal_and_the_stains_differ() -> None:
     assert np.abs(correlation).max() < 0.02
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     y=st.integers(-100, 300),
     x=st.integers(-100, 300),

@@ -30,7 +30,7 @@ def moments(features: np.ndarray, *cuts: int) -> Moments:
 @given(
     size=st.integers(1, 12), n=st.integers(2, 60), cut=st.integers(0, 60), seed=st.integers(0, 99)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_distance_is_that_of_scipy_and_torchmetrics(
     size: int, n: int, cut: int, seed: int
 ) -> None:

@@ -67,7 +67,7 @@ def whole(scores: Scores | None) -> Scores:
 
 
 @given(shape=sides, corner=corners, tile=st.integers(1, 70), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whole_planes_are_those_of_scikit_image_and_torchmetrics(
     shape: tuple[int, int], corner: tuple[int, int], tile: int, seed: int
 ) -> None:
@@ -87,7 +87,7 @@ def test_whole_planes_are_those_of_scikit_image_and_torchmetrics(
 
 
 @given(corner=corners, tile=st.integers(5, 70), seed=st.integers(0, 9))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_ssim_is_that_of_torchmetrics(corner: tuple[int, int], tile: int, seed: int) -> None:
     """torchmetrics divides covariances by n where scikit-image divides by n - 1; C2 makes up."""
     real, made = pictures((48, 61), seed)
@@ -106,7 +106,7 @@ def test_ssim_is_that_of_torchmetrics(corner: tuple[int, int], tile: int, seed: 
 
 
 @given(tile=st.integers(3, 70), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_only_what_counts_is_compared_part_by_part(tile: int, seed: int) -> None:
     real, made = pictures((50, 44), seed)
     rng = np.random.default_rng(seed)
@@ -176,7 +176,7 @@ def tally(image: np.ndarray, tile: int, counts: np.ndarray | None = None) -> Tal
 
 
 @given(tile=st.integers(180, 900), seed=st.integers(0, 3))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_tiles_find_the_nuclei_of_the_whole_plane_once(tile: int, seed: int) -> None:
     image = scattered(seed)
     found, expected = tally(image, tile), find_nuclei(image)

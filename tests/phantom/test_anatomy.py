@@ -51,7 +51,7 @@ def test_every_id_is_in_the_table(anatomy: ProceduralAnatomy, volume: np.ndarray
     assert set(np.unique(volume)) - {0} <= set(anatomy.table)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ap=st.floats(0.2, 13.0), finest=st.floats(0, 0.15))
 def test_it_is_symmetric(ap: float, finest: float) -> None:
     anatomy = ProceduralAnatomy()

@@ -137,7 +137,7 @@ def test_an_edit_costs_what_it_can_reach(small_brain, network, gene, sampler):
     np.testing.assert_allclose(back, plain, atol=1e-3)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     y0=st.integers(0, 6), x0=st.integers(0, 14), height=st.integers(1, 3), width=st.integers(1, 5),
     halo=st.sampled_from(["exact", 0, 1]), how=st.sampled_from(["set", "multiply"]),

@@ -52,7 +52,7 @@ def expected(network: TeraMind, field: tuple[torch.Tensor, torch.Tensor]) -> tor
     return out
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     band=st.one_of(st.none(), st.integers(1, 5)),
     batch=st.sampled_from([3, 8, 16]),
@@ -68,7 +68,7 @@ def test_cuts_do_not_matter(
     torch.testing.assert_close(out, expected, atol=1e-4, rtol=0)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     top=st.integers(0, 4),
     left=st.integers(0, 3),

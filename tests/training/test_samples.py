@@ -28,7 +28,7 @@ def coordinate_block(side: int = 12) -> Block:
     return Block(pixels[None, None].astype(np.uint8), number[None, None].astype(float), corners)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 10_000))
 def test_images_and_genes_stay_together(seed: int) -> None:
     """Wherever the mask is 1 the pixels of a bin carry the bin's own number; elsewhere all is 0."""
@@ -42,7 +42,7 @@ def test_images_and_genes_stay_together(seed: int) -> None:
     assert inside.sum() in (64 * 64, 64 * 48, 48 * 48)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), across=st.integers(2, 5))
 def test_larger_blocks_hold_the_same_tissue(seed: int, across: int) -> None:
     sample = draw(coordinate_block(), CONFIG, 128, np.random.default_rng(seed), across)
@@ -66,7 +66,7 @@ def test_padding_turns_and_flips_all_occur() -> None:
     assert len(signs) == 8
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(y=st.integers(0, 400), x=st.integers(0, 400), h=st.integers(1, 300), w=st.integers(1, 300))
 def test_no_crop_touches_the_held_out_field(y: int, x: int, h: int, w: int) -> None:
     exclude = (y, y + h, x, x + w)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -110,7 +111,7 @@ def export_image(
     picked = [names.index(name) for name in wanted]
     levels = [_stored_level(image, k, picked, z0, z1) for k in range(level, len(image.levels))]
     colors = {channel.name: channel.color for channel in image.channels}
-    with _staged(path) as partial:
+    with staged(path) as partial:
         if form.startswith(".ome"):
             write_ome_tiff(
                 partial, levels, wanted, image.name, [colors.get(name) for name in wanted]
@@ -141,34 +142,27 @@ def check_target(path: Path, overwrite: bool, forms: Sequence[str] = FORMS) -> s
     return form
 
 
-class _staged:  # used as a function
-    """A name beside the target, renamed to it when the block ends well."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        # The ending stays: it tells the libraries what to write.
-        self._partial = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-
-    def __enter__(self) -> Path:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        return self._partial
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            if self._path.is_dir():
-                old = self._partial.with_suffix(".old")
-                self._path.rename(old)
-                self._partial.rename(self._path)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                self._partial.replace(self._path)
-        elif self._partial.is_dir():
-            shutil.rmtree(self._partial, ignore_errors=True)
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Yield a name beside the target, renamed to it when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The ending stays: it tells the libraries what to write.
+    partial = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    try:
+        yield partial
+    except BaseException:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
         else:
-            self._partial.unlink(missing_ok=True)
-
-
-staged = _staged
+            partial.unlink(missing_ok=True)
+        raise
+    if path.is_dir():
+        old = partial.with_suffix(".old")
+        path.rename(old)
+        partial.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        partial.replace(path)
 
 
 def _copy(source: Path, target: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_teramind.errors import UserError
 from napari_teramind.jobs.runner import JobContext
 from napari_teramind.jobs.specs.attention import AtlasSpec
 from napari_teramind.jobs.verbs.common import Result
@@ -18,7 +19,12 @@ def atlas(spec: AtlasSpec, job: JobContext) -> Result:
 
     if spec.source is None:
         names = brainglobe_names()
-        return {"names": names, "summary": names or ["No list of BrainGlobe's atlases is at hand."]}
+        if not names:
+            raise UserError(
+                "BrainGlobe's list of atlases cannot be fetched, and none is here already: check"
+                " the network connection, or name an annotation volume."
+            )
+        return {"names": names, "summary": names}
     job.report(f"Opening the atlas {spec.source}", 0, 0)
     if spec.structures is None:
         opened = open_atlas(spec.source, job.report)
