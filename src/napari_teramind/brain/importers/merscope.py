@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -17,19 +17,14 @@ import numpy as np
 import pandas as pd
 
 from napari_teramind.brain import foundation, layout
+from napari_teramind.brain.importers.batches import MERSCOPE, read_batches
 from napari_teramind.brain.importers.intensity import Ramp, check_percentiles, measure_ramp
 from napari_teramind.brain.importers.manifest import SliceEntry, manifest_of
 from napari_teramind.brain.importers.placing import Placed, place_regions, registrations
 from napari_teramind.brain.importers.planes import plane_heights
 from napari_teramind.brain.importers.region import Region, open_region
 from napari_teramind.brain.importers.report import ImportReport, TranscriptCounts, total
-from napari_teramind.brain.importers.transcripts import (
-    Binner,
-    Panel,
-    Spill,
-    bins_of,
-    read_batches,
-)
+from napari_teramind.brain.importers.transcripts import Binner, Panel, Spill, bins_of
 from napari_teramind.brain.writer import BrainWriter, Report
 from napari_teramind.errors import UserError
 
@@ -233,13 +228,15 @@ def _compare_regions(regions: Sequence[Region], registered: bool) -> list[str]:
 
 def _read_tables(state: _Import) -> None:
     """Spill the transcripts of all regions and plan the slices."""
+    planes = state.options.planes == "slices"
+    columns = MERSCOPE if planes else replace(MERSCOPE, z=None)
     base = 0.0
     for i, (placed, entry) in enumerate(zip(state.placed, state.entries, strict=True)):
         region, counts = placed.region, TranscriptCounts()
         state.counts.append(counts)
         binner = Binner(state.panel, state.spill, counts, i, placed.pixels, placed.shape)
         base = base if entry.position_um is None else entry.position_um
-        for batch in read_batches(region.table, state.options.planes == "slices"):
+        for batch in read_batches(region.table, columns):
             binner.add(batch)
             state.options.say(f"Reading transcripts of {region.path.name}", batch.done, batch.total)
         state.spill.flush()
