@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_teramind.brain.importers.projection import projected
 from napari_teramind.brain.importers.tiffs import TiffPixels
 from napari_teramind.errors import UserError
 
@@ -127,20 +128,7 @@ class Region:
         images = [self.mosaics[stain][p] for p in planes if p in self.mosaics[stain]]
         if not images:
             return np.zeros((box[1] - box[0], box[3] - box[2]), self.dtype(stain))
-        first = images[0].read(box)
-        if len(images) == 1:
-            return first
-        # One plane at a time: parts of a whole mosaic are large.
-        if project == "max":
-            highest = first.copy()
-            for image in images[1:]:
-                np.maximum(highest, image.read(box), out=highest)
-            return highest
-        total = first.astype(np.float64)
-        for image in images[1:]:
-            total += image.read(box)
-        mean: np.ndarray = np.rint(total / len(images))
-        return mean.astype(first.dtype)
+        return projected([image.read for image in images], project, box)
 
     def dtype(self, stain: str) -> np.dtype[Any]:
         """Type of the pixels of a stain."""

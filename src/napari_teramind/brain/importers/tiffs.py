@@ -94,7 +94,7 @@ def _stated(tiff: Any) -> tuple[tuple[float, float] | None, list[str]]:
     if "XResolution" not in tags or "YResolution" not in tags:
         return None, []
     if tiff.is_imagej:
-        unit = _UNITS.get(str((tiff.imagej_metadata or {}).get("unit", "")).replace("\\u00B5", "µ"))
+        unit = _UNITS.get(str((tiff.imagej_metadata or {}).get("unit", "")))
     else:
         unit = _RESOLUTION_UNITS.get(
             int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 1
@@ -123,7 +123,7 @@ def _ome(text: str) -> tuple[tuple[float, float] | None, list[str]]:
     names = [str(each.get("Name", "")) for each in channels if isinstance(each, dict)]
     sides = []
     for axis in "YX":
-        unit = _UNITS.get(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")))
+        unit = _UNITS.get(str(pixels.get(f"PhysicalSize{axis}Unit", "um")))
         size = pixels.get(f"PhysicalSize{axis}")
         if unit is None or not isinstance(size, int | float):
             return None, names

@@ -9,13 +9,20 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_teramind.brain import layout
 from napari_teramind.brain.importers.batches import Batch
 from napari_teramind.brain.importers.report import TranscriptCounts
 from napari_teramind.brain.layout import BIN, ceil_div
 from napari_teramind.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from napari_teramind.brain.writer import BrainWriter
 
 BLANK = re.compile(r"blank([-_ ]?\d+)?", re.IGNORECASE)
 """Names of control barcodes that stand for no gene, on MERSCOPE."""
@@ -99,6 +106,24 @@ class Panel:
         """Rows per gene met, whatever its kind."""
         return dict(zip(self._codes, self._rows.tolist(), strict=True))
 
+    def table(self) -> pd.DataFrame:
+        """Return a row per gene met: its rows, and whether it is in the panel."""
+        import pandas as pd
+
+        kinds = np.array(["panel", "blank", "unknown"])[self.kinds()]
+        rows = self.rows()
+        return pd.DataFrame({"gene": list(rows), "rows": list(rows.values()), "kind": kinds})
+
+    def found(self) -> dict[str, Any]:
+        """Return what an `ImportReport` says of genes."""
+        rows, genes = self.rows(), self.genes()
+        return {
+            "genes": len(genes),
+            "blank_genes": {name: n for name, n in rows.items() if self.is_blank(name)},
+            "unknown_genes": {name: n for name, n in rows.items() if self.is_unknown(name)},
+            "silent_genes": [name for name in genes if name not in rows],
+        }
+
     def check(self) -> None:
         """Raise a UserError if nothing is left of the tables."""
         if not self.genes():
@@ -119,10 +144,15 @@ class Spill:
         Empty folder.
     tile : int
         Side of a tile in bins, at most 256.
+
+    Attributes
+    ----------
+    tile : int
+        The same.
     """
 
     def __init__(self, folder: Path, tile: int) -> None:
-        self._folder, self._tile = folder, tile
+        self._folder, self.tile = folder, tile
         self._buffer: dict[tuple[int, int, int, int], list[np.ndarray]] = {}
         self._buffered = 0
 
@@ -132,7 +162,7 @@ class Spill:
         """Keep transcripts of a region: index of the plane, bin and gene code of each."""
         if code.size == 0:
             return
-        t = self._tile
+        t = self.tile
         key = ((code * t + row % t) * t + column % t).astype(np.uint32)
         units = np.stack([plane, row // t, column // t], axis=1)
         order = np.lexsort(units.T[::-1])
@@ -162,6 +192,10 @@ class Spill:
         files = self._folder.glob(f"{region}_{plane}_*.u32")
         return sum(file.stat().st_size for file in files) // 4
 
+    def holds(self, region: int, planes: Sequence[int], row: int, column: int) -> bool:
+        """Say whether a tile has transcripts in some planes, after `flush`."""
+        return any(self._path(region, plane, row, column).exists() for plane in planes)
+
     def counts(
         self,
         region: int,
@@ -188,7 +222,7 @@ class Spill:
         -------
         ndarray of uint32, (genes, tile, tile)
         """
-        area = self._tile**2
+        area = self.tile**2
         counts = np.zeros(genes * area, dtype=np.uint32)
         paths = [self._path(region, plane, row, column) for plane in planes]
         for path in paths:
@@ -198,7 +232,7 @@ class Spill:
                 while data := file.read(_READ_BYTES):
                     keys = np.frombuffer(data, dtype=np.uint32).astype(np.int64)
                     np.add.at(counts, order[keys // area] * area + keys % area, 1)
-        return counts.reshape(genes, self._tile, self._tile)
+        return counts.reshape(genes, self.tile, self.tile)
 
 
 class Binner:
@@ -280,6 +314,31 @@ class Binner:
         self.planes += new
         index = np.array([self.planes.index(value) for value in values.tolist()], dtype=np.int64)
         return index[inverse]
+
+
+def write_genes(
+    writer: BrainWriter, panel: Panel, spill: Spill, z: int, region: int, planes: Sequence[int]
+) -> None:
+    """Count the transcripts of a slice tile by tile, and write those tiles that have any.
+
+    Parameters
+    ----------
+    writer
+        Of the brain.
+    panel, spill
+        What was read of all tables.
+    z : int
+        The slice.
+    region, planes
+        Where its transcripts are in the spill.
+    """
+    order, genes, tile = panel.order(), len(panel.genes()), spill.tile
+    height, width = bins_of(writer.shape[1:])
+    for y0, y1, x0, x1 in layout.tiles(0, height, 0, width, tile):
+        row, column = y0 // tile, x0 // tile
+        if spill.holds(region, planes, row, column):
+            counts = spill.counts(region, planes, row, column, order, genes)
+            writer.write_genes(z, y0, x0, counts[:, : y1 - y0, : x1 - x0])
 
 
 def bins_of(shape: tuple[int, int]) -> tuple[int, int]:
