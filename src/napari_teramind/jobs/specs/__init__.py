@@ -27,6 +27,7 @@ from napari_teramind.jobs.specs.brains import (
     GetCheckpointSpec,
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
+    ImportTableSpec,
     ImportTilesSpec,
     InfoSpec,
     JobsSpec,
@@ -50,6 +51,7 @@ __all__ = [
     "GetCheckpointSpec",
     "ImportMerscopeSpec",
     "ImportOmeZarrSpec",
+    "ImportTableSpec",
     "ImportTilesSpec",
     "InfoSpec",
     "JobPath",
@@ -76,6 +78,7 @@ JobSpec = Annotated[
     ImportMerscopeSpec
     | ImportOmeZarrSpec
     | ImportTilesSpec
+    | ImportTableSpec
     | DraftManifestSpec
     | QualitySpec
     | ReproduceSpec

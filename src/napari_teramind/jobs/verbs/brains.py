@@ -11,6 +11,7 @@ from napari_teramind.jobs.specs import (
     DraftManifestSpec,
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
+    ImportTableSpec,
     ImportTilesSpec,
     InfoSpec,
     PhantomSpec,
@@ -75,6 +76,33 @@ def run_import_tiles(spec: ImportTilesSpec, job: JobContext) -> Result:
         genes=read_panel(spec.genes) or (),
         images=spec.images,
         stains=spec.stains,
+        name=spec.name,
+        overwrite=spec.overwrite,
+        report=job.report,
+    )
+    return _imported(spec.out, report)
+
+
+def run_import_table(spec: ImportTableSpec, job: JobContext) -> Result:
+    """Make a brain from transcript tables and images."""
+    from napari_teramind.brain.importers.tables import import_table
+
+    report = import_table(
+        spec.tables,
+        spec.out,
+        gene=spec.gene,
+        x=spec.x,
+        y=spec.y,
+        z=spec.z,
+        slice_column=spec.slice_column,
+        stains=spec.stains,
+        unit=spec.unit,
+        pixel_size=spec.pixel_size,
+        origin=spec.origin,
+        project=spec.project,
+        percentiles=spec.percentiles,
+        slice_spacing=spec.slice_spacing,
+        genes=read_panel(spec.gene_list),
         name=spec.name,
         overwrite=spec.overwrite,
         report=job.report,
