@@ -46,6 +46,7 @@ def test_the_console_script_is_installed() -> None:
         ["import", "draft"],
         ["import", "tiles"],
         ["import", "table"],
+        ["import", "spatialdata"],
         ["quality"],
         ["reproduce"],
         ["evaluate"],

@@ -242,6 +242,54 @@ def table(
 
 @import_app.command(
     epilog=examples(
+        "teramind import spatialdata sample.zarr -o brain.zarr",
+        "teramind import spatialdata xenium.zarr --points transcripts"
+        " --stain DAPI=morphology_focus#0 --stain PolyT=morphology_focus#2 -o brain.zarr",
+    )
+)
+def spatialdata(
+    context: typer.Context,
+    store: Annotated[Path, Argument(help="The store, as sample.zarr.", show_default=False)],
+    out: Out,
+    points: Annotated[
+        str | None, Option(help="Points of the transcripts.", show_default="the only ones")
+    ] = None,
+    stain: Annotated[
+        list[str],
+        Option(
+            metavar="NAME=IMAGE",
+            help="A stain and its image in the store, with #channel where it has several; those "
+            "with channels named DAPI and PolyT if not given.",
+        ),
+    ] = [],  # noqa: B006  # typer copies it
+    coordinate_system: Annotated[str, Option(help="Where points and images lie.")] = "global",
+    unit_um: Annotated[
+        float | None,
+        Option(help="Size of the coordinate system's unit in um.", show_default="as it says"),
+    ] = None,
+    gene: Annotated[
+        str | None, Option(help="Column of genes.", show_default="as the store says")
+    ] = None,
+    slice_column: Annotated[
+        str | None,
+        Option("--slice", help="Column whose values are the slices.", show_default=False),
+    ] = None,
+    project: Annotated[Literal["max", "mean"], Option(help="How planes are projected.")] = "max",
+    percentiles: Percentiles = (0.1, 99.9),
+    slice_spacing: Annotated[
+        float | None, Option(help="Distance of slices in um.", show_default="100")
+    ] = None,
+    gene_list: Panel = None,
+    name: Name = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a brain from the points and images of a SpatialData store."""
+    run_verb("import-spatialdata", context, stains=pairs(stain, "IMAGE"))
+
+
+@import_app.command(
+    epilog=examples(
         "teramind import draft region_* -o slices.toml",
         "teramind import merscope slices.toml -o brain.zarr",
     )

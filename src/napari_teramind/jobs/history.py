@@ -57,6 +57,7 @@ TITLES = {
     "import-omezarr": "Import {out}",
     "import-tiles": "Import {out}",
     "import-table": "Import {out}",
+    "import-spatialdata": "Import {out}",
     "export": "Export {image} of {brain}",
     "reproduce": "Carry out {study}",
     "checkpoint-get": "Get the published networks {name}",

@@ -21,6 +21,7 @@ _BATCH_ROWS = 1 << 17
 # Small, because pyarrow's csv reader holds some thirty blocks that it has read ahead.
 _BATCH_BYTES = 1 << 21
 _HEADER_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 20
 _DELIMITERS = ",\t;"
 _PARQUET = (".parquet", ".pq")
 _FAILURES = (pa.ArrowException, OSError, EOFError)
@@ -201,7 +202,8 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[tuple[pa.Table, int, int
 
 
 def _read_parquet(path: Path, columns: Columns) -> Iterator[tuple[pa.Table, int, int]]:
-    with pa.parquet.ParquetFile(path) as file:
+    # Otherwise it keeps in memory whatever it has read, to the end of the file.
+    with pa.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
         check_columns(path, columns.names, file.schema_arrow.names)
         total, done = file.metadata.num_rows, 0
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns.names):

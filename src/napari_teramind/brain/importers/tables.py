@@ -117,7 +117,7 @@ def import_table(
     files = [files_of(Path(table)) for table in tables]
     if not files:
         raise UserError("No table was given: name one, as transcripts.csv.")
-    columns, choices = _columns(files[0][0], gene, x, y, z, slice_column)
+    columns, choices = guess_columns(files[0][0], gene, x, y, z, slice_column)
     for file in (file for each in files for file in each):
         check_columns(file, columns.names, column_names(file))
     corner = None if origin is None else (0.0, 0.0)
@@ -163,7 +163,7 @@ def _check_options(
         raise UserError("Slices are told apart by a column of heights or of names: give one.")
 
 
-def _columns(
+def guess_columns(
     file: Path,
     gene: str | None,
     x: str | None,
@@ -171,7 +171,13 @@ def _columns(
     z: str | None,
     slice_column: str | None,
 ) -> tuple[Columns, list[str]]:
-    """Return the columns that were named or can be guessed, and what to say of that."""
+    """Return the columns that were named or can be guessed, and what to say of that.
+
+    Raises
+    ------
+    UserError
+        If a named one is not there, or none has a common name.
+    """
     names = column_names(file)
     check_columns(file, [name for name in (gene, x, y, z, slice_column) if name], names)
     by_folded = {name.casefold(): name for name in reversed(names)}

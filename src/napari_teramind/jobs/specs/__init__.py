@@ -27,6 +27,7 @@ from napari_teramind.jobs.specs.brains import (
     GetCheckpointSpec,
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
+    ImportSpatialDataSpec,
     ImportTableSpec,
     ImportTilesSpec,
     InfoSpec,
@@ -51,6 +52,7 @@ __all__ = [
     "GetCheckpointSpec",
     "ImportMerscopeSpec",
     "ImportOmeZarrSpec",
+    "ImportSpatialDataSpec",
     "ImportTableSpec",
     "ImportTilesSpec",
     "InfoSpec",
@@ -79,6 +81,7 @@ JobSpec = Annotated[
     | ImportOmeZarrSpec
     | ImportTilesSpec
     | ImportTableSpec
+    | ImportSpatialDataSpec
     | DraftManifestSpec
     | QualitySpec
     | ReproduceSpec

@@ -74,6 +74,26 @@ class ImportTableSpec(Spec):
     overwrite: bool = False
 
 
+class ImportSpatialDataSpec(Spec):
+    """The points and images of a SpatialData store become a brain."""
+
+    verb: Literal["import-spatialdata"] = "import-spatialdata"
+    store: JobPath
+    out: JobPath
+    points: str | None = None
+    stains: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    coordinate_system: str = "global"
+    unit_um: Spacing | None = None
+    gene: str | None = None
+    slice_column: str | None = None
+    project: Literal["max", "mean"] = "max"
+    percentiles: tuple[Fraction, Fraction] = (0.1, 99.9)
+    slice_spacing: Spacing | None = None
+    gene_list: Location | None = None
+    name: str | None = None
+    overwrite: bool = False
+
+
 class DraftManifestSpec(Spec):
     """A manifest of region folders, to be edited before they are imported."""
 

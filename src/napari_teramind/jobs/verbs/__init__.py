@@ -14,6 +14,7 @@ VERBS = {
     "import-omezarr": ("brains", "run_import_omezarr"),
     "import-tiles": ("brains", "run_import_tiles"),
     "import-table": ("brains", "run_import_table"),
+    "import-spatialdata": ("brains", "run_import_spatialdata"),
     "import-draft": ("brains", "draft"),
     "quality": ("brains", "quality"),
     "reproduce": ("study", "run_reproduce"),
