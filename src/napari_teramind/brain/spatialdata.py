@@ -67,9 +67,9 @@ def matrix_of(step: Mapping[str, Any], axes: Sequence[str], path: str) -> np.nda
             case "identity":
                 pass
             case "scale":
-                matrix[:-1, :-1] = np.diag(np.asarray(step["scale"], float))
+                matrix[:-1, :-1] = np.diag(_numbers(step["scale"], axes))
             case "translation":
-                matrix[:-1, -1] = step["translation"]
+                matrix[:-1, -1] = _numbers(step["translation"], axes)
             case "affine":
                 matrix[:-1] = step["affine"]
             case "sequence":
@@ -85,6 +85,13 @@ def matrix_of(step: Mapping[str, Any], axes: Sequence[str], path: str) -> np.nda
             f"{path} lies by a transformation that is damaged ({error}): write it again."
         ) from error
     return matrix
+
+
+def _numbers(given: Any, axes: Sequence[str]) -> np.ndarray:
+    found = np.asarray(given, float)
+    if found.shape != (len(axes),):
+        raise ValueError(f"{found.size} numbers for {len(axes)} axes")
+    return found
 
 
 def _axes(step: Mapping[str, Any], end: str) -> tuple[str, ...]:
