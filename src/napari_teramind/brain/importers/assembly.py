@@ -43,8 +43,9 @@ from napari_teramind.brain.layout import BIN
 from napari_teramind.brain.writer import BrainWriter, Report
 from napari_teramind.errors import UserError
 
-# Rows of an image in memory at a time.
-_ROWS = 256
+# Rows of an image in memory at a time; as many as a chunk of an OME-Zarr usually has.
+_ROWS = 512
+_MOST_HEIGHT_UM = 1e6
 
 
 @dataclass
@@ -172,12 +173,13 @@ def to_pixels(points: np.ndarray, matrix: np.ndarray, grid: Grid) -> np.ndarray:
     linear, shift = matrix[:2, :2], matrix[:2, 2] - grid.origin_um
     scale = linear[0, 0]
     # Divided, and not multiplied by an inverse: what lies on the edge of a bin is to stay there.
-    if not np.array_equal(linear, np.eye(2) * scale):
-        moved = (points @ linear.T + shift) / grid.pixel_size
-    elif scale == grid.pixel_size:
-        moved = points + shift / scale
-    else:
-        moved = (points * scale + shift) / grid.pixel_size
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not np.array_equal(linear, np.eye(2) * scale):
+            moved = (points @ linear.T + shift) / grid.pixel_size
+        elif scale == grid.pixel_size:
+            moved = points + shift / scale
+        else:
+            moved = (points * scale + shift) / grid.pixel_size
     found: np.ndarray = moved
     return found
 
@@ -191,7 +193,8 @@ def _grid_of_tables(parts: Parts, report: Report | None) -> Grid:
             for batch in read_batches(file, places):
                 points = np.stack([batch.x, batch.y], axis=1)
                 points = points[np.isfinite(points).all(axis=1)]
-                points = points @ parts.matrix[:2, :2].T + parts.matrix[:2, 2]
+                with np.errstate(over="ignore", invalid="ignore"):
+                    points = points @ parts.matrix[:2, :2].T + parts.matrix[:2, 2]
                 low = np.minimum(low, points.min(axis=0, initial=np.inf))
                 high = np.maximum(high, points.max(axis=0, initial=-np.inf))
                 if report is not None:
@@ -202,7 +205,8 @@ def _grid_of_tables(parts: Parts, report: Report | None) -> Grid:
             " columns of coordinates."
         )
     size, side = layout.PIXEL_SIZE, layout.PIXEL_SIZE * BIN
-    sides(high - low, size)
+    with np.errstate(over="ignore"):
+        sides(high - low, size)
     first = np.floor(low / side)
     first -= first * side > low
     start = first * side if parts.origin_um is None else np.asarray(parts.origin_um)
@@ -272,6 +276,12 @@ def _plan(
         names = [groups[int(heights[k])] for k in ordered]
         return [_Slice(region, [k], i * spacing, names[i]) for i, k in enumerate(ordered)]
     ordered = sorted(range(len(heights)), key=lambda k: heights[k])
+    far = max((abs(height) for height in heights), default=0.0)
+    if far > _MOST_HEIGHT_UM:
+        raise UserError(
+            f"The column {parts.columns.z} has heights of {far:g}, which are no micrometers: name"
+            " another column."
+        )
     steps = parts.slice_spacing
     return [
         _Slice(region, [k], heights[k] if steps is None else i * steps, f"{heights[k]:g}")

@@ -55,6 +55,7 @@ class Panel:
     wanted: Sequence[str] | None = None
     controls: re.Pattern[str] = BLANK
     _codes: dict[str, int] = field(default_factory=dict)
+    _kinds: list[int] = field(default_factory=list)
     _rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
@@ -88,8 +89,9 @@ class Panel:
 
     def kinds(self) -> np.ndarray:
         """Kind of every code: 0 kept, 1 blank, 2 unknown."""
-        kinds = [2 * self.is_unknown(name) + self.is_blank(name) for name in self._codes]
-        return np.array(kinds, dtype=np.int64)
+        new = list(self._codes)[len(self._kinds) :]
+        self._kinds += [2 * self.is_unknown(name) + self.is_blank(name) for name in new]
+        return np.array(self._kinds, dtype=np.int64)
 
     def genes(self) -> list[str]:
         """Return the panel: the list given, or all genes met in alphabetical order."""
