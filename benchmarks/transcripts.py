@@ -30,6 +30,7 @@ RESULTS = Path(__file__).parent / "results" / "transcripts.json"
 GENES = 200
 SIDE_UM = 2000.0
 PART = 1_000_000
+KINDS = ["csv", "parquet"]
 LIMIT_SECONDS, LIMIT_GB = 180.0, 1.0
 
 # A child measures itself: what ``getrusage`` says of children also counts its parent.
