@@ -45,6 +45,8 @@ def test_the_console_script_is_installed() -> None:
         ["import", "omezarr"],
         ["import", "draft"],
         ["import", "tiles"],
+        ["import", "table"],
+        ["import", "spatialdata"],
         ["quality"],
         ["reproduce"],
         ["evaluate"],

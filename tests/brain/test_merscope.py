@@ -104,9 +104,11 @@ def test_a_spot_and_its_transcripts_coincide_at_every_level(tmp_path_factory, v,
 
 def test_counts_do_not_depend_on_batches_and_tiles(tmp_path, monkeypatch):
     from napari_teramind.brain import layout
+    from napari_teramind.brain.importers import batches
     from napari_teramind.brain.importers import transcripts as module
 
-    monkeypatch.setattr(module, "_BATCH_BYTES", 4096)
+    monkeypatch.setattr(batches, "_BATCH_BYTES", 4096)
+    monkeypatch.setattr(module, "_READ_BYTES", 4096)
     monkeypatch.setattr(module, "_BUFFER_BYTES", 1000)
     for name in ("GENE_CHUNK", "GENE_TILE"):
         monkeypatch.setattr(layout, name, 16)

@@ -16,7 +16,7 @@ from scipy import ndimage, optimize
 from skimage import transform as skt
 
 from napari_teramind.brain import open_brain
-from napari_teramind.brain.importers import placing
+from napari_teramind.brain.importers import placing, resampling
 from napari_teramind.brain.importers.manifest import draft_manifest, read_manifest
 from napari_teramind.brain.importers.merscope import import_merscope
 from napari_teramind.brain.importers.region import open_region
@@ -160,7 +160,7 @@ def test_pixels_and_transcripts_are_warped_as_others_warp_them(region, register,
         seen = ndimage.binary_erosion(seen, iterations=2)
         difference = np.abs(read[s, 0].astype(float) - expected)[seen]
         steepest = np.abs(np.gradient(expected)).max()
-        assert difference.max() <= 1 + 2 * placing._TOLERANCE * steepest
+        assert difference.max() <= 1 + 2 * resampling._TOLERANCE * steepest
         assert difference.mean() < 0.2
         assert seen.mean() > 0.5
 
@@ -338,7 +338,7 @@ def test_a_mosaic_is_resampled_in_parts_where_memory_is_short(tmp_path, monkeypa
         asked.append((window[1] - window[0]) * (window[3] - window[2]))
         return read(self, stain, planes, project, window)
 
-    monkeypatch.setattr(placing, "_MOST_PIXELS", 4096)
+    monkeypatch.setattr(resampling, "_MOST_PIXELS", 4096)
     monkeypatch.setattr(type(opened), "read", counted)
     np.testing.assert_allclose(placed.read("DAPI", [0], "max", box), whole, atol=1)
     assert max(asked) <= 4096

@@ -15,6 +15,8 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "import-merscope": {"regions": ["r"], "out": "o.zarr"},
     "import-omezarr": {"stains": {"DAPI": "a.zarr"}, "genes": "g.zarr", "out": "o.zarr"},
     "import-tiles": {"gene_folder": "gene_1", "genes": "list.csv", "out": "o.zarr"},
+    "import-table": {"tables": ["t.csv"], "stains": {"DAPI": ["a.tif#1"]}, "out": "o.zarr"},
+    "import-spatialdata": {"store": "s.zarr", "stains": {"DAPI": "i#0"}, "out": "o.zarr"},
     "import-draft": {"regions": ["r"], "out": "o.toml"},
     "quality": {"brain": "b.zarr", "out": "o.html"},
     "evaluate": {"brain": "b.zarr"},

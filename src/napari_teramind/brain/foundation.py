@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,7 @@ def check_panel(genes: Sequence[str], stains: Sequence[Channel]) -> None:
     for what, names in (("gene", list(genes)), ("stain", [s.name for s in stains])):
         if not names:
             raise UserError(f"A brain needs at least one {what}: none was given.")
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
         if twice:
             raise UserError(f"The {what} {twice[0]!r} is listed twice: list every {what} once.")
 

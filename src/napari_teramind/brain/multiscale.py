@@ -16,7 +16,7 @@ from napari_teramind.errors import UserError
 
 VERSION = "0.5"
 _HEX = re.compile(r"[0-9A-Fa-f]{6}")
-_MICROMETERS = {
+MICROMETERS = {
     "angstrom": 1e-4,
     "nanometer": 1e-3,
     "micrometer": 1.0,
@@ -24,6 +24,7 @@ _MICROMETERS = {
     "centimeter": 1e4,
     "meter": 1e6,
 }
+"""Of the units that NGFF has."""
 
 
 def image_attributes(
@@ -311,9 +312,9 @@ def _unit(axis: Mapping[str, Any]) -> float:
     if axis.get("type") != "space":
         return 1.0
     unit = axis.get("unit", "micrometer")
-    if unit not in _MICROMETERS:
+    if unit not in MICROMETERS:
         raise ValueError(f"unit {unit!r}")
-    return _MICROMETERS[unit]
+    return MICROMETERS[unit]
 
 
 def _channel(index: int, entry: Mapping[str, Any]) -> Channel:

@@ -16,6 +16,7 @@ from napari_teramind.cli.options import (
     Panel,
     decimals,
     examples,
+    gathered,
     pairs,
     run_verb,
 )
@@ -157,6 +158,134 @@ def tiles(
 ) -> None:
     """Make a brain from the published training tiles."""
     run_verb("import-tiles", context, stains=stains or ["DAPI", "PolyT"])
+
+
+@import_app.command(
+    epilog=examples(
+        "teramind import table transcripts.csv.gz --stain DAPI=dapi.ome.tif"
+        " --stain PolyT=stains.ome.tif#2 -o brain.zarr",
+        "teramind import table transcripts.parquet --gene feature_name --x x_location"
+        " --y y_location --stain DAPI=morphology.ome.tif --pixel-size 0.2125 -o brain.zarr",
+        "teramind import table spots.csv --slice section --stain DAPI=1.tif --stain DAPI=2.tif"
+        " --unit px --pixel-size 0.108 -o brain.zarr",
+    )
+)
+def table(
+    context: typer.Context,
+    tables: Annotated[
+        list[Path],
+        Argument(
+            help="CSV (also .gz) or Parquet, or folders of Parquet files; one a slice, in order, "
+            "unless --slice or --z tell slices apart.",
+            show_default=False,
+        ),
+    ],
+    out: Out,
+    gene: Annotated[
+        str | None, Option(help="Column of genes.", show_default="by name, as feature_name")
+    ] = None,
+    x: Annotated[
+        str | None, Option("--x", help="Column of x.", show_default="by name, as global_x")
+    ] = None,
+    y: Annotated[
+        str | None, Option("--y", help="Column of y.", show_default="by name, as global_y")
+    ] = None,
+    z: Annotated[
+        str | None,
+        Option("--z", help="Column of heights in um: each is a slice.", show_default=False),
+    ] = None,
+    slice_column: Annotated[
+        str | None,
+        Option("--slice", help="Column whose values are the slices.", show_default=False),
+    ] = None,
+    stain: Annotated[
+        list[str],
+        Option(
+            metavar="NAME=IMAGE",
+            help="A stain and its image, TIFF or OME-Zarr, with #channel where it has several; "
+            "again for the next slice, or one whose z axis are the slices. Black if not given.",
+        ),
+    ] = [],  # noqa: B006  # typer copies it
+    unit: Annotated[
+        Literal["um", "px"], Option(help="Unit of the coordinates: um, or pixels of the images.")
+    ] = "um",
+    pixel_size: Annotated[
+        float | None,
+        Option(help="Size of the images' pixels in um.", show_default="as the images state"),
+    ] = None,
+    origin: Annotated[
+        str | None,
+        Option(
+            metavar="X,Y",
+            help="Coordinates of the table where the images begin.",
+            show_default="0,0, or as OME-Zarr states",
+        ),
+    ] = None,
+    project: Annotated[Literal["max", "mean"], Option(help="How planes are projected.")] = "max",
+    percentiles: Percentiles = (0.1, 99.9),
+    slice_spacing: Annotated[
+        float | None, Option(help="Distance of slices in um.", show_default="100, or as --z says")
+    ] = None,
+    gene_list: Panel = None,
+    name: Name = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a brain from transcript tables with any columns, and images beside them."""
+    run_verb(
+        "import-table",
+        context,
+        stains=gathered(stain, "IMAGE"),
+        origin=decimals("--origin", origin),
+    )
+
+
+@import_app.command(
+    epilog=examples(
+        "teramind import spatialdata sample.zarr -o brain.zarr",
+        "teramind import spatialdata xenium.zarr --points transcripts"
+        " --stain DAPI=morphology_focus#0 --stain PolyT=morphology_focus#2 -o brain.zarr",
+    )
+)
+def spatialdata(
+    context: typer.Context,
+    store: Annotated[Path, Argument(help="The store, as sample.zarr.", show_default=False)],
+    out: Out,
+    points: Annotated[
+        str | None, Option(help="Points of the transcripts.", show_default="the only ones")
+    ] = None,
+    stain: Annotated[
+        list[str],
+        Option(
+            metavar="NAME=IMAGE",
+            help="A stain and its image in the store, with #channel where it has several; those "
+            "with channels named DAPI and PolyT if not given.",
+        ),
+    ] = [],  # noqa: B006  # typer copies it
+    coordinate_system: Annotated[str, Option(help="Where points and images lie.")] = "global",
+    unit_um: Annotated[
+        float | None,
+        Option(help="Size of the coordinate system's unit in um.", show_default="as it says"),
+    ] = None,
+    gene: Annotated[
+        str | None, Option(help="Column of genes.", show_default="as the store says")
+    ] = None,
+    slice_column: Annotated[
+        str | None,
+        Option("--slice", help="Column whose values are the slices.", show_default=False),
+    ] = None,
+    project: Annotated[Literal["max", "mean"], Option(help="How planes are projected.")] = "max",
+    percentiles: Percentiles = (0.1, 99.9),
+    slice_spacing: Annotated[
+        float | None, Option(help="Distance of slices in um.", show_default="100")
+    ] = None,
+    gene_list: Panel = None,
+    name: Name = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make a brain from the points and images of a SpatialData store."""
+    run_verb("import-spatialdata", context, stains=pairs(stain, "IMAGE"))
 
 
 @import_app.command(

@@ -82,6 +82,15 @@ def pairs(options: Sequence[str], value_name: str) -> dict[str, str]:
     return found
 
 
+def gathered(options: Sequence[str], value_name: str) -> dict[str, list[str]]:
+    """Read ``["DAPI=a.tif", "DAPI=b.tif"]`` as ``{"DAPI": ["a.tif", "b.tif"]}``."""
+    found: dict[str, list[str]] = {}
+    for option in options:
+        for key, value in pairs([option], value_name).items():
+            found.setdefault(key, []).append(value)
+    return found
+
+
 def numbers(option: str, text: str | None, form: str) -> tuple[int, ...] | None:
     """Read ``"0,512,0,512"`` or ``"0:2"``, given the form ``"y0,y1,x0,x1"`` or ``"z0:z1"``."""
     if text is None:

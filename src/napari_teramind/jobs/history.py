@@ -56,6 +56,8 @@ TITLES = {
     "import-merscope": "Import {out}",
     "import-omezarr": "Import {out}",
     "import-tiles": "Import {out}",
+    "import-table": "Import {out}",
+    "import-spatialdata": "Import {out}",
     "export": "Export {image} of {brain}",
     "reproduce": "Carry out {study}",
     "checkpoint-get": "Get the published networks {name}",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 
 from napari_teramind.brain.multiscale import MultiscaleImage
+from napari_teramind.brain.spatialdata import SYSTEM, elements, matrix_of, transformations
 from napari_teramind.errors import UserError
 from napari_teramind.plugin.omezarr import layers_of
 from napari_teramind.words import listed
@@ -16,14 +16,7 @@ from napari_teramind.words import listed
 if TYPE_CHECKING:
     from napari_teramind.plugin.layers import LayerTuple
 
-SYSTEM = "global"
-"""Coordinate system that elements are shown in, where they know it."""
 SHOWN, NOT_SHOWN = ("images", "labels"), ("points", "shapes", "tables")
-
-
-def is_spatialdata(root: zarr.Group) -> bool:
-    """Whether a group says that it is of SpatialData: the root of a store, or an element."""
-    return "spatialdata_attrs" in root.attrs.asdict()
 
 
 def spatialdata_layers(root: zarr.Group, path: str) -> tuple[list[LayerTuple], str]:
@@ -49,7 +42,7 @@ def spatialdata_layers(root: zarr.Group, path: str) -> tuple[list[LayerTuple], s
     layers: list[LayerTuple] = []
     said: list[str] = []
     for kind in SHOWN:
-        for name, group in _elements(root, kind):
+        for name, group in elements(root, kind):
             try:
                 layers += element_layers(group, f"{path}/{kind}/{name}", name)
             except UserError as error:
@@ -58,16 +51,11 @@ def spatialdata_layers(root: zarr.Group, path: str) -> tuple[list[LayerTuple], s
         raise UserError(said[0])
     if not layers:
         raise UserError(f"{path} is a SpatialData store without images: there is nothing to show.")
-    others = [(kind, len(_elements(root, kind))) for kind in NOT_SHOWN]
+    others = [(kind, len(elements(root, kind))) for kind in NOT_SHOWN]
     counted = [f"{kind} ({n})" for kind, n in others if n]
     if counted:
         said.append(f"{path} also has {listed(counted)}, which are not shown here.")
     return layers, " ".join(said)
-
-
-def _elements(root: zarr.Group, kind: str) -> list[tuple[str, zarr.Group]]:
-    group = root.get(kind)
-    return sorted(group.groups()) if isinstance(group, zarr.Group) else []
 
 
 def element_layers(group: zarr.Group, path: str, name: str) -> list[LayerTuple]:
@@ -89,8 +77,7 @@ def element_layers(group: zarr.Group, path: str, name: str) -> list[LayerTuple]:
     """
     image = MultiscaleImage(group, path, placed=False)
     axes = [i for i, axis in enumerate(image.axes) if axis != "c"]
-    known = image.attributes.get("ome", image.attributes)["multiscales"][0]
-    matrix = _to_system(known.get("coordinateTransformations", ()), image.axes, path)
+    matrix = _to_system(group, image.axes, path)
     keep = [*axes, len(image.axes)]
     # A pixel of SpatialData begins at its number, and napari has its centre there.
     centre = np.eye(len(keep))
@@ -103,40 +90,9 @@ def element_layers(group: zarr.Group, path: str, name: str) -> list[LayerTuple]:
     return layers_of(image, name, common)
 
 
-def _to_system(
-    transformations: Sequence[Mapping[str, Any]], axes: tuple[str, ...], path: str
-) -> np.ndarray:
+def _to_system(group: zarr.Group, axes: tuple[str, ...], path: str) -> np.ndarray:
     """Return the matrix (n + 1, n + 1) from an element to the coordinate system that is shown."""
-    if not transformations:
+    known = transformations(group)
+    if not known:
         return np.eye(len(axes) + 1)
-    by_name = {step.get("output", {}).get("name"): step for step in transformations}
-    return _matrix(by_name.get(SYSTEM, transformations[0]), axes, path)
-
-
-def _matrix(step: Mapping[str, Any], axes: tuple[str, ...], path: str) -> np.ndarray:
-    names = tuple(axis["name"] for axis in step.get("input", {}).get("axes", ())) or axes
-    to = tuple(axis["name"] for axis in step.get("output", {}).get("axes", ())) or axes
-    if names != axes or to != axes:
-        raise UserError(
-            f"{path} lies by a transformation of the axes {', '.join(names)} to {', '.join(to)}, "
-            f"and has {', '.join(axes)}: transform it to its own axes first."
-        )
-    matrix = np.eye(len(axes) + 1)
-    match step.get("type"):
-        case "identity":
-            pass
-        case "scale":
-            matrix[:-1, :-1] = np.diag(step["scale"])
-        case "translation":
-            matrix[:-1, -1] = step["translation"]
-        case "affine":
-            matrix[:-1] = step["affine"]
-        case "sequence":
-            for part in step["transformations"]:
-                matrix = _matrix(part, axes, path) @ matrix
-        case other:
-            raise UserError(
-                f"{path} lies by a transformation {other!r}, which cannot be shown: use scale, "
-                "translation, affine, or sequences of them."
-            )
-    return matrix
+    return matrix_of(known.get(SYSTEM, next(iter(known.values()))), axes, path)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import zarr
 
 from napari_teramind.brain.foundation import open_root
+from napari_teramind.brain.spatialdata import is_spatialdata
 from napari_teramind.brain.store import brain_in
 from napari_teramind.plugin.layers import brain_layers
 from napari_teramind.plugin.omezarr import image_layers, is_image
-from napari_teramind.plugin.spatialdata import element_layers, is_spatialdata, spatialdata_layers
+from napari_teramind.plugin.spatialdata import element_layers, spatialdata_layers
 
 if TYPE_CHECKING:
     from napari_teramind.plugin.layers import LayerTuple

@@ -8,19 +8,20 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
 from napari_teramind.brain import foundation, layout
+from napari_teramind.brain.importers.batches import MERSCOPE, read_batches
 from napari_teramind.brain.importers.intensity import Ramp, check_percentiles, measure_ramp
 from napari_teramind.brain.importers.manifest import SliceEntry, manifest_of
 from napari_teramind.brain.importers.placing import Placed, place_regions, registrations
 from napari_teramind.brain.importers.planes import plane_heights
+from napari_teramind.brain.importers.projection import check_projection
 from napari_teramind.brain.importers.region import Region, open_region
 from napari_teramind.brain.importers.report import ImportReport, TranscriptCounts, total
 from napari_teramind.brain.importers.transcripts import (
@@ -28,7 +29,7 @@ from napari_teramind.brain.importers.transcripts import (
     Panel,
     Spill,
     bins_of,
-    read_batches,
+    write_genes,
 )
 from napari_teramind.brain.writer import BrainWriter, Report
 from napari_teramind.errors import UserError
@@ -74,7 +75,6 @@ class _Import:
     placed: list[Placed]
     panel: Panel
     spill: Spill
-    tile: int
     shape: tuple[int, int]
     counts: list[TranscriptCounts] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -176,7 +176,6 @@ def import_merscope(
             placed,
             Panel(genes),
             Spill(Path(folder), tile),
-            tile,
             shape,
             warnings=warnings,
         )
@@ -194,8 +193,7 @@ def _check_options(options: _Options) -> None:
             raise UserError(f"The {what} {value:g} um makes no sense: give a positive number.")
     if options.planes not in ("project", "slices"):
         raise UserError(f"Planes {options.planes!r} make no sense: choose 'project' or 'slices'.")
-    if options.project not in ("max", "mean"):
-        raise UserError(f"Projection {options.project!r} makes no sense: choose 'max' or 'mean'.")
+    check_projection(options.project)
     foundation.check_panel(["any"], [layout.stain_channel(s) for s in options.stains])
 
 
@@ -233,13 +231,15 @@ def _compare_regions(regions: Sequence[Region], registered: bool) -> list[str]:
 
 def _read_tables(state: _Import) -> None:
     """Spill the transcripts of all regions and plan the slices."""
+    planes = state.options.planes == "slices"
+    columns = MERSCOPE if planes else replace(MERSCOPE, z=None)
     base = 0.0
     for i, (placed, entry) in enumerate(zip(state.placed, state.entries, strict=True)):
         region, counts = placed.region, TranscriptCounts()
         state.counts.append(counts)
         binner = Binner(state.panel, state.spill, counts, i, placed.pixels, placed.shape)
         base = base if entry.position_um is None else entry.position_um
-        for batch in read_batches(region.table, state.options.planes == "slices"):
+        for batch in read_batches(region.table, columns):
             binner.add(batch)
             state.options.say(f"Reading transcripts of {region.path.name}", batch.done, batch.total)
         state.spill.flush()
@@ -308,9 +308,9 @@ def _write(state: _Import, out: Path, name: str, overwrite: bool) -> ImportRepor
             _write_stains(writer, state, z, item, ramps)
             state.options.say("Writing stains", z + 1, len(state.slices))
         for z, item in enumerate(state.slices):
-            _write_genes(writer, state, z, item)
+            write_genes(writer, state.panel, state.spill, z, item.region, item.spill)
             state.options.say("Counting transcripts", z + 1, len(state.slices))
-        writer.write_table("import_genes", _gene_table(state))
+        writer.write_table("import_genes", state.panel.table())
         writer.finish()
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
@@ -347,40 +347,16 @@ def _write_stains(
         writer.write_stains(z, box[0], box[2], np.stack(blocks))
 
 
-def _write_genes(writer: BrainWriter, state: _Import, z: int, item: _Slice) -> None:
-    order, genes = state.panel.order(), len(state.panel.genes())
-    height, width = bins_of(state.shape)
-    for y0, y1, x0, x1 in layout.tiles(0, height, 0, width, state.tile):
-        row, column = y0 // state.tile, x0 // state.tile
-        counts = state.spill.counts(item.region, item.spill, row, column, order, genes)
-        writer.write_genes(z, y0, x0, counts[:, : y1 - y0, : x1 - x0])
-
-
-def _gene_table(state: _Import) -> pd.DataFrame:
-    """One row per gene of the tables: its rows, and whether it is in the panel."""
-    panel = state.panel
-    rows = panel.rows()
-    kinds = np.array(["panel", "blank", "unknown"])[panel.kinds()]
-    return pd.DataFrame({"gene": list(rows), "rows": list(rows.values()), "kind": kinds})
-
-
 def _report(state: _Import, out: Path, ramps: Mapping[str, Ramp]) -> ImportReport:
     for counts in state.counts:
-        counts.inside = counts.rows - (
-            counts.blank + counts.unknown + counts.invalid + counts.outside + counts.without_plane
-        )
-    panel = state.panel
-    rows = panel.rows()
+        counts.settle()
     return ImportReport(
         format="merscope",
         path=str(out),
         shape=(len(state.slices), *state.shape),
         pixel_size=state.regions[0].pixel_size,
-        genes=len(panel.genes()),
         transcripts=total(state.counts),
-        blank_genes={name: n for name, n in rows.items() if panel.is_blank(name)},
-        unknown_genes={name: n for name, n in rows.items() if panel.is_unknown(name)},
-        silent_genes=[name for name in panel.genes() if name not in rows],
+        **state.panel.found(),
         intensities={t: [r.low, r.high] for t, r in ramps.items() if not r.identity},
         percentiles=state.options.percentiles,
         missing_planes=[i for region in state.regions for i in region.missing()] + state.missing,

@@ -10,20 +10,13 @@ import numpy as np
 
 from napari_teramind.brain.importers.manifest import Manifest, SliceEntry
 from napari_teramind.brain.importers.region import Region
+from napari_teramind.brain.importers.resampling import Box, Grid, Resampler
 from napari_teramind.brain.importers.warps import Chain, Warp, identity, mirror, read_warp
 from napari_teramind.errors import UserError
 
-_STEP = 64
-_TOLERANCE = 0.05
-"""Pixels that a place between points of the lattice may be off: far less than what a lens blurs."""
-_MOST_PIXELS = 1 << 25
-"""Of a mosaic in memory at once; a tile that needs more is made in parts."""
 _OUTLINE = 64
 _MOST_TIMES = 8
 """Sides of a grid, of the largest mosaic's; more means a registration in other units."""
-
-Box = tuple[int, int, int, int]
-"""(y0, y1, x0, x1), half open."""
 
 
 class Placed(Protocol):
@@ -81,29 +74,8 @@ class AsItIs:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Pixels on which registered slices lie.
-
-    Attributes
-    ----------
-    origin_um
-        (x, y) of the first pixel's outer corner.
-    pixel_size
-        Micrometers per pixel.
-    shape
-        (y, x).
-    """
-
-    origin_um: tuple[float, float]
-    pixel_size: float
-    shape: tuple[int, int]
-
-
-@dataclass(frozen=True)
 class Registered:
-    """A region resampled to a grid, linearly between the centres of its pixels.
-
-    Memory: a tile, and the part of the mosaic that it comes from, at most `_MOST_PIXELS`.
+    """A region resampled to a grid.
 
     Attributes
     ----------
@@ -128,85 +100,15 @@ class Registered:
 
     def read(self, stain: str, planes: list[int], project: str, box: Box) -> np.ndarray:
         """Read a stain's pixels; black outside the mosaic."""
-        from scipy import ndimage
-
-        y0, y1, x0, x1 = box
-        kind = self.region.dtype(stain)
-        u, v = self._sources(box)
-        height, width = self.region.shape
-        window = (*_reach(v, height), *_reach(u, width))
-        rows, columns = window[1] - window[0], window[3] - window[2]
-        if rows <= 0 or columns <= 0:
-            return np.zeros((y1 - y0, x1 - x0), kind)
-        if rows * columns > _MOST_PIXELS and max(y1 - y0, x1 - x0) > 1:
-            return self._read_in_parts(stain, planes, project, box)
-        source = self.region.read(stain, planes, project, window)
-        found = ndimage.map_coordinates(
-            source.astype(np.float32),
-            (v - window[0] - 0.5, u - window[2] - 0.5),
-            order=1,
-            mode="nearest",
+        own = Resampler(self.grid, self._sources, self.region.shape)
+        return own.read(
+            box,
+            self.region.dtype(stain),
+            lambda window: self.region.read(stain, planes, project, window),
         )
-        found[(v < 0) | (v > height) | (u < 0) | (u > width)] = 0
-        resampled: np.ndarray = np.rint(found) if kind.kind in "ui" else found
-        return resampled.astype(kind)
 
-    def _read_in_parts(self, stain: str, planes: list[int], project: str, box: Box) -> np.ndarray:
-        y0, y1, x0, x1 = box
-        if y1 - y0 >= x1 - x0:
-            middle = (y0 + y1) // 2
-            halves, axis = [(y0, middle, x0, x1), (middle, y1, x0, x1)], 0
-        else:
-            middle = (x0 + x1) // 2
-            halves, axis = [(y0, y1, x0, middle), (y0, y1, middle, x1)], 1
-        return np.concatenate([self.read(stain, planes, project, half) for half in halves], axis)
-
-    def _sources(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mosaic's coordinates (u, v) of the centres of a box of the grid's pixels.
-
-        Exact on a lattice, linear in between; the lattice is made finer until that is exact enough.
-        """
-        y0, y1, x0, x1 = box
-        step = _STEP
-        while True:
-            ys, xs = np.arange(y0, y1 + step, step), np.arange(x0, x1 + step, step)
-            lattice = self._exact(ys, xs)
-            if step == 1:
-                break
-            middles = self._exact(ys[:-1] + step / 2, xs[:-1] + step / 2)
-            between = (
-                lattice[:-1, :-1] + lattice[1:, :-1] + lattice[:-1, 1:] + lattice[1:, 1:]
-            ) / 4
-            if np.abs(middles - between).max() <= _TOLERANCE:
-                break
-            step //= 2
-        down, across = _weights(y1 - y0, len(ys), step), _weights(x1 - x0, len(xs), step)
-        u, v = (down @ lattice[..., i] @ across.T for i in (0, 1))
-        return u, v
-
-    def _exact(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
-        """Return the mosaic's coordinates (rows, columns, 2) of the centres of some pixels."""
-        y, x = np.meshgrid(ys + 0.5, xs + 0.5, indexing="ij")
-        points = np.stack([x.ravel(), y.ravel()], axis=1) * self.grid.pixel_size
-        own = self.warp.to_own(points + self.grid.origin_um)
-        return self.region.to_mosaic(own).reshape(*y.shape, 2)
-
-
-def _weights(pixels: int, points: int, step: int) -> np.ndarray:
-    """Return the matrix (pixels, points) of linear interpolation between every step-th pixel."""
-    place = np.arange(pixels) / step
-    first = np.floor(place).astype(int)
-    weights = np.zeros((pixels, points))
-    weights[np.arange(pixels), first] = 1 - (place - first)
-    weights[np.arange(pixels), first + 1] += place - first
-    return weights
-
-
-def _reach(coordinates: np.ndarray, length: int) -> tuple[int, int]:
-    """Return the pixels (first, end) that linear interpolation at some coordinates needs."""
-    first = int(np.floor(max(coordinates.min() - 0.5, 0)))
-    end = int(np.ceil(min(coordinates.max() + 0.5, length)))
-    return min(first, length), max(end, 0)
+    def _sources(self, points: np.ndarray) -> np.ndarray:
+        return self.region.to_mosaic(self.warp.to_own(points))
 
 
 def common_grid(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-import weakref
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_teramind.brain.importers.projection import projected
+from napari_teramind.brain.importers.tiffs import TiffPixels
 from napari_teramind.errors import UserError
 
 TRANSFORM = "micron_to_mosaic_pixel_transform.csv"
@@ -34,26 +34,9 @@ class Mosaic:
     """
 
     def __init__(self, path: Path) -> None:
-        import tifffile
-        import zarr
-
         self.path = path
-        try:
-            with tifffile.TiffFile(path) as tiff:
-                series = tiff.series[0]
-                self.shape = tuple(int(side) for side in series.shape)
-                self.dtype = np.dtype(series.dtype)
-                mapped = series.dataoffset is not None
-            if mapped:
-                self._pixels: Any = tifffile.memmap(path, mode="r")
-            else:
-                tiff = tifffile.TiffFile(path)
-                weakref.finalize(self, tiff.close)
-                self._pixels = zarr.open_array(tiff.series[0].aszarr(level=0), mode="r")
-        except (ValueError, OSError, IndexError) as error:
-            raise UserError(
-                f"{path} is not a TIFF that can be read ({error}): export the mosaic again."
-            ) from error
+        self._pixels = TiffPixels(path)
+        self.shape, self.dtype = self._pixels.shape, self._pixels.dtype
         if len(self.shape) != 2:
             raise UserError(
                 f"{path} has the shape {self.shape}: a mosaic is one grey image of two dimensions."
@@ -62,14 +45,7 @@ class Mosaic:
     def read(self, box: tuple[int, int, int, int]) -> np.ndarray:
         """Read the pixels (y0, y1, x0, x1)."""
         y0, y1, x0, x1 = box
-        try:
-            return np.asarray(self._pixels[y0:y1, x0:x1])
-        except (ValueError, OSError, zlib.error) as error:
-            # Compressions that tifffile itself cannot undo say that imagecodecs is needed.
-            raise UserError(
-                f"{self.path} cannot be decoded ({error}): copy the file again, or install"
-                " imagecodecs if it asks for that."
-            ) from error
+        return self._pixels.read((slice(y0, y1), slice(x0, x1)))
 
 
 @dataclass(frozen=True)
@@ -152,20 +128,7 @@ class Region:
         images = [self.mosaics[stain][p] for p in planes if p in self.mosaics[stain]]
         if not images:
             return np.zeros((box[1] - box[0], box[3] - box[2]), self.dtype(stain))
-        first = images[0].read(box)
-        if len(images) == 1:
-            return first
-        # One plane at a time: parts of a whole mosaic are large.
-        if project == "max":
-            highest = first.copy()
-            for image in images[1:]:
-                np.maximum(highest, image.read(box), out=highest)
-            return highest
-        total = first.astype(np.float64)
-        for image in images[1:]:
-            total += image.read(box)
-        mean: np.ndarray = np.rint(total / len(images))
-        return mean.astype(first.dtype)
+        return projected([image.read for image in images], project, box)
 
     def dtype(self, stain: str) -> np.dtype[Any]:
         """Type of the pixels of a stain."""

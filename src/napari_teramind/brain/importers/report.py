@@ -37,6 +37,11 @@ class TranscriptCounts:
     outside: int = 0
     without_plane: int = 0
 
+    def settle(self) -> None:
+        """Say that all rows that were not left out are inside."""
+        left_out = self.blank + self.unknown + self.invalid + self.outside + self.without_plane
+        self.inside = self.rows - left_out
+
 
 def total(counts: Sequence[TranscriptCounts]) -> TranscriptCounts:
     """Add up what became of the rows of several tables."""
@@ -51,7 +56,7 @@ class ImportReport:
     Attributes
     ----------
     format : str
-        ``merscope``, ``omezarr`` or ``tiles``.
+        ``merscope``, ``omezarr``, ``tiles``, ``table`` or ``spatialdata``.
     path : str
         The brain made.
     shape : tuple of int
@@ -76,6 +81,8 @@ class ImportReport:
         Published tiles that are not there, one entry each.
     corrupt_tiles : dict of str to str
         Published tiles that could not be read, and why.
+    choices : list of str
+        What was chosen where the user left it open, one sentence each.
     warnings : list of str
         Everything else that a user should know, one sentence each.
     """
@@ -94,6 +101,7 @@ class ImportReport:
     missing_planes: list[str] = field(default_factory=list)
     missing_tiles: list[str] = field(default_factory=list)
     corrupt_tiles: dict[str, str] = field(default_factory=dict)
+    choices: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,14 +128,14 @@ class ImportReport:
             lines.append(f"Missing images (black, or left out if no stain has them): {missing}.")
         if self.missing_tiles:
             lines.append(f"Missing tiles (empty): {_some(self.missing_tiles)}.")
-        return lines + self.warnings
+        return lines + self.choices + self.warnings
 
     def _transcript_lines(self, counts: TranscriptCounts) -> list[str]:
         lines = [f"{counts.inside:,} of {counts.rows:,} transcripts are in the gene volume."]
         reasons = [
-            (counts.outside, "outside the mosaic"),
+            (counts.outside, "outside the images"),
             (counts.without_plane, "in focal planes that no image shows"),
-            (counts.blank, f"of {len(self.blank_genes)} blank barcodes"),
+            (counts.blank, f"of {len(self.blank_genes)} blank barcodes and controls"),
             (counts.unknown, f"of {len(self.unknown_genes)} genes not in the list"),
             (counts.invalid, "without a position or a gene"),
         ]

@@ -1,134 +1,43 @@
-"""Transcript tables of any length: read in batches, sorted by tile on disk, counted tile by tile.
+"""Transcripts of any number: sorted by tile on disk, counted tile by tile.
 
-Memory holds one batch, a buffer of fixed size and the counts of one tile, however long the table.
+Memory holds one batch, a buffer of fixed size and the counts of one tile, however many there are.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
+from napari_teramind.brain import layout
+from napari_teramind.brain.importers.batches import Batch
 from napari_teramind.brain.importers.report import TranscriptCounts
 from napari_teramind.brain.layout import BIN, ceil_div
 from napari_teramind.errors import UserError
 
-BLANK = re.compile(r"blank([-_ ]?\d+)?", re.IGNORECASE)
-"""Names of control barcodes that stand for no gene."""
+if TYPE_CHECKING:
+    import pandas as pd
 
-_BATCH_ROWS = 1 << 17
-# Small, because pyarrow's csv reader holds some thirty blocks that it has read ahead.
-_BATCH_BYTES = 1 << 21
+    from napari_teramind.brain.writer import BrainWriter
+
+BLANK = re.compile(r"blank([-_ ]?\d+)?", re.IGNORECASE)
+"""Names of control barcodes that stand for no gene, on MERSCOPE."""
+CONTROL = re.compile(
+    r"blank([-_ ]?\w+)?|(neg|system)[-_ ]?control.*|negprb.*|negative[-_ ]?\d*|falsecode.*"
+    r"|antisense[-_ ].*|(unassigned|deprecated)[-_ ]?codeword.*|intergenic[-_ ]?region.*",
+    re.IGNORECASE,
+)
+"""Names of what stands for no gene, as the makers of several instruments call it."""
+
+_READ_BYTES = 1 << 21
 _BUFFER_BYTES = 1 << 25
 _MAX_GENES = 1 << 16
-_MAX_PLANES = 1000
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows of a table: positions in micrometers, plane values, gene codes into `names`."""
-
-    x: np.ndarray
-    y: np.ndarray
-    z: np.ndarray | None
-    codes: np.ndarray
-    names: list[str]
-    done: int
-    total: int
-
-
-def read_batches(path: Path, planes: bool) -> Iterator[Batch]:
-    """Read a transcript table, csv or parquet, in batches.
-
-    Parameters
-    ----------
-    path : Path
-        Table with the columns ``global_x``, ``global_y``, ``gene`` (and ``global_z``).
-    planes : bool
-        Whether ``global_z`` is needed.
-
-    Raises
-    ------
-    UserError
-        If the table is empty, malformed, or lacks a column.
-    """
-    columns = ["global_x", "global_y", "gene"] + (["global_z"] if planes else [])
-    read = _read_parquet if path.suffix == ".parquet" else _read_csv
-    rows = 0
-    try:
-        for table, done, total in read(path, columns):
-            rows += table.num_rows
-            yield _batch(table, planes, done, total)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read as a transcript table ({first}).") from error
-    if rows == 0:
-        raise UserError(f"{path} has no transcripts: export the table again.")
-
-
-def _read_csv(path: Path, columns: list[str]) -> Iterator[tuple[pa.Table, int, int]]:
-    total = path.stat().st_size
-    with path.open("rb") as file:
-        _check_columns(path, columns, _csv_header(path, file))
-        types = {name: pa.string() if name == "gene" else pa.float64() for name in columns}
-        reader = pa.csv.open_csv(
-            file,
-            read_options=pa.csv.ReadOptions(block_size=_BATCH_BYTES),
-            convert_options=pa.csv.ConvertOptions(include_columns=columns, column_types=types),
-        )
-        for batch in reader:
-            yield pa.Table.from_batches([batch]), min(file.tell(), total), total
-
-
-def _csv_header(path: Path, file: IO[bytes]) -> list[str]:
-    header = file.readline()
-    file.seek(0)
-    if not header.strip():
-        raise UserError(f"{path} is empty: export the table again.")
-    names: list[str] = pa.csv.read_csv(pa.BufferReader(header)).schema.names
-    return names
-
-
-def _read_parquet(path: Path, columns: list[str]) -> Iterator[tuple[pa.Table, int, int]]:
-    with pa.parquet.ParquetFile(path) as file:
-        _check_columns(path, columns, file.schema_arrow.names)
-        total, done = file.metadata.num_rows, 0
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
-            done += batch.num_rows
-            yield pa.Table.from_batches([batch]), done, total
-
-
-def _check_columns(path: Path, wanted: Sequence[str], found: Sequence[str]) -> None:
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise UserError(
-            f"{path} lacks the column {' and '.join(missing)}: a MERSCOPE table has global_x,"
-            " global_y, global_z and gene."
-        )
-
-
-def _batch(table: pa.Table, planes: bool, done: int, total: int) -> Batch:
-    def numbers(name: str) -> np.ndarray:
-        values: np.ndarray = table[name].cast(pa.float64()).to_numpy()
-        return values
-
-    gene = table["gene"].cast(pa.string()).combine_chunks().dictionary_encode()
-    return Batch(
-        x=numbers("global_x"),
-        y=numbers("global_y"),
-        z=numbers("global_z") if planes else None,
-        codes=gene.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64),
-        names=gene.dictionary.to_pylist(),
-        done=done,
-        total=total,
-    )
+MAX_PLANES = 1000
+"""Slices that a table may tell apart."""
 
 
 @dataclass
@@ -139,10 +48,14 @@ class Panel:
     ----------
     wanted : sequence of str or None
         Gene list given by the user; None takes every gene of the tables that is not blank.
+    controls : pattern
+        Which names are those of blank ones.
     """
 
     wanted: Sequence[str] | None = None
+    controls: re.Pattern[str] = BLANK
     _codes: dict[str, int] = field(default_factory=dict)
+    _kinds: list[int] = field(default_factory=list)
     _rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
@@ -150,16 +63,16 @@ class Panel:
 
     def encode(self, batch: Batch) -> np.ndarray:
         """Return the panel's code of every row (-1 without a gene) and count rows per gene."""
-        lookup: np.ndarray = np.full(len(batch.names) + 1, -1, dtype=np.int64)
-        for i, name in enumerate(batch.names):
+        lookup: np.ndarray = np.full(len(batch.gene.names) + 1, -1, dtype=np.int64)
+        for i, name in enumerate(batch.gene.names):
             if name:
                 lookup[i] = self._codes.setdefault(name, len(self._codes))
         if len(self._codes) > _MAX_GENES:
             raise UserError(
-                f"The tables name more than {_MAX_GENES:,} genes: the column gene does not hold"
+                f"The tables name more than {_MAX_GENES:,} genes: the column of genes does not hold"
                 " gene symbols."
             )
-        codes: np.ndarray = lookup[batch.codes]
+        codes: np.ndarray = lookup[batch.gene.codes]
         grown = np.zeros(len(self._codes), dtype=np.int64)
         grown[: self._rows.size] = self._rows
         self._rows = grown + np.bincount(codes[codes >= 0], minlength=grown.size)
@@ -168,7 +81,7 @@ class Panel:
     def is_blank(self, name: str) -> bool:
         """Say whether a name is a control barcode's."""
         listed = self._known is not None and name in self._known
-        return BLANK.fullmatch(name) is not None and not listed
+        return self.controls.fullmatch(name) is not None and not listed
 
     def is_unknown(self, name: str) -> bool:
         """Say whether a gene is not in the list given."""
@@ -176,8 +89,9 @@ class Panel:
 
     def kinds(self) -> np.ndarray:
         """Kind of every code: 0 kept, 1 blank, 2 unknown."""
-        kinds = [2 * self.is_unknown(name) + self.is_blank(name) for name in self._codes]
-        return np.array(kinds, dtype=np.int64)
+        new = list(self._codes)[len(self._kinds) :]
+        self._kinds += [2 * self.is_unknown(name) + self.is_blank(name) for name in new]
+        return np.array(self._kinds, dtype=np.int64)
 
     def genes(self) -> list[str]:
         """Return the panel: the list given, or all genes met in alphabetical order."""
@@ -193,6 +107,24 @@ class Panel:
     def rows(self) -> dict[str, int]:
         """Rows per gene met, whatever its kind."""
         return dict(zip(self._codes, self._rows.tolist(), strict=True))
+
+    def table(self) -> pd.DataFrame:
+        """Return a row per gene met: its rows, and whether it is in the panel."""
+        import pandas as pd
+
+        kinds = np.array(["panel", "blank", "unknown"])[self.kinds()]
+        rows = self.rows()
+        return pd.DataFrame({"gene": list(rows), "rows": list(rows.values()), "kind": kinds})
+
+    def found(self) -> dict[str, Any]:
+        """Return what an `ImportReport` says of genes."""
+        rows, genes = self.rows(), self.genes()
+        return {
+            "genes": len(genes),
+            "blank_genes": {name: n for name, n in rows.items() if self.is_blank(name)},
+            "unknown_genes": {name: n for name, n in rows.items() if self.is_unknown(name)},
+            "silent_genes": [name for name in genes if name not in rows],
+        }
 
     def check(self) -> None:
         """Raise a UserError if nothing is left of the tables."""
@@ -214,10 +146,15 @@ class Spill:
         Empty folder.
     tile : int
         Side of a tile in bins, at most 256.
+
+    Attributes
+    ----------
+    tile : int
+        The same.
     """
 
     def __init__(self, folder: Path, tile: int) -> None:
-        self._folder, self._tile = folder, tile
+        self._folder, self.tile = folder, tile
         self._buffer: dict[tuple[int, int, int, int], list[np.ndarray]] = {}
         self._buffered = 0
 
@@ -227,7 +164,7 @@ class Spill:
         """Keep transcripts of a region: index of the plane, bin and gene code of each."""
         if code.size == 0:
             return
-        t = self._tile
+        t = self.tile
         key = ((code * t + row % t) * t + column % t).astype(np.uint32)
         units = np.stack([plane, row // t, column // t], axis=1)
         order = np.lexsort(units.T[::-1])
@@ -257,6 +194,10 @@ class Spill:
         files = self._folder.glob(f"{region}_{plane}_*.u32")
         return sum(file.stat().st_size for file in files) // 4
 
+    def holds(self, region: int, planes: Sequence[int], row: int, column: int) -> bool:
+        """Say whether a tile has transcripts in some planes, after `flush`."""
+        return any(self._path(region, plane, row, column).exists() for plane in planes)
+
     def counts(
         self,
         region: int,
@@ -283,17 +224,17 @@ class Spill:
         -------
         ndarray of uint32, (genes, tile, tile)
         """
-        area = self._tile**2
+        area = self.tile**2
         counts = np.zeros(genes * area, dtype=np.uint32)
         paths = [self._path(region, plane, row, column) for plane in planes]
         for path in paths:
             if not path.exists():
                 continue
             with path.open("rb") as file:
-                while data := file.read(_BATCH_BYTES):
+                while data := file.read(_READ_BYTES):
                     keys = np.frombuffer(data, dtype=np.uint32).astype(np.int64)
                     np.add.at(counts, order[keys // area] * area + keys % area, 1)
-        return counts.reshape(genes, self._tile, self._tile)
+        return counts.reshape(genes, self.tile, self.tile)
 
 
 class Binner:
@@ -309,11 +250,13 @@ class Binner:
         Maps (n, 2) places (x, y), micrometers, to pixels (u, v).
     shape : tuple of int
         (y, x) of the pixels on which they lie.
+    heights : str
+        Column of the planes, for messages.
 
     Attributes
     ----------
     planes : list of float
-        Distinct values of ``global_z`` met, in order of appearance: the index is the plane's in
+        Distinct heights met, in order of appearance: the index is the plane's in
         the spill. One plane 0.0 if planes are not told apart.
     """
 
@@ -325,7 +268,9 @@ class Binner:
         region: int,
         pixels: Callable[[np.ndarray], np.ndarray],
         shape: tuple[int, int],
+        heights: str = "global_z",
     ) -> None:
+        self._heights = heights
         self._panel, self._spill, self._counts = panel, spill, counts
         self._region, self._pixels, self._shape = region, pixels, shape
         self.planes: list[float] = []
@@ -362,17 +307,40 @@ class Binner:
 
     def _plane_index(self, z: np.ndarray) -> np.ndarray:
         values, inverse = np.unique(z, return_inverse=True)
-        index = np.zeros(len(values), dtype=np.int64)
-        for i, value in enumerate(values.tolist()):
-            if value not in self.planes:
-                self.planes.append(value)
-            index[i] = self.planes.index(value)
-        if len(self.planes) > _MAX_PLANES:
+        new = [value for value in values.tolist() if value not in self.planes]
+        if len(self.planes) + len(new) > MAX_PLANES:
             raise UserError(
-                f"The column global_z has more than {_MAX_PLANES} different values: it does not"
-                " hold focal planes; import with planes projected."
+                f"The column {self._heights} has more than {MAX_PLANES} different values: it does"
+                " not hold planes; import without telling them apart."
             )
+        self.planes += new
+        index = np.array([self.planes.index(value) for value in values.tolist()], dtype=np.int64)
         return index[inverse]
+
+
+def write_genes(
+    writer: BrainWriter, panel: Panel, spill: Spill, z: int, region: int, planes: Sequence[int]
+) -> None:
+    """Count the transcripts of a slice tile by tile, and write those tiles that have any.
+
+    Parameters
+    ----------
+    writer
+        Of the brain.
+    panel, spill
+        What was read of all tables.
+    z : int
+        The slice.
+    region, planes
+        Where its transcripts are in the spill.
+    """
+    order, genes, tile = panel.order(), len(panel.genes()), spill.tile
+    height, width = bins_of(writer.shape[1:])
+    for y0, y1, x0, x1 in layout.tiles(0, height, 0, width, tile):
+        row, column = y0 // tile, x0 // tile
+        if spill.holds(region, planes, row, column):
+            counts = spill.counts(region, planes, row, column, order, genes)
+            writer.write_genes(z, y0, x0, counts[:, : y1 - y0, : x1 - x0])
 
 
 def bins_of(shape: tuple[int, int]) -> tuple[int, int]:

@@ -27,6 +27,8 @@ from napari_teramind.jobs.specs.brains import (
     GetCheckpointSpec,
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
+    ImportSpatialDataSpec,
+    ImportTableSpec,
     ImportTilesSpec,
     InfoSpec,
     JobsSpec,
@@ -50,6 +52,8 @@ __all__ = [
     "GetCheckpointSpec",
     "ImportMerscopeSpec",
     "ImportOmeZarrSpec",
+    "ImportSpatialDataSpec",
+    "ImportTableSpec",
     "ImportTilesSpec",
     "InfoSpec",
     "JobPath",
@@ -76,6 +80,8 @@ JobSpec = Annotated[
     ImportMerscopeSpec
     | ImportOmeZarrSpec
     | ImportTilesSpec
+    | ImportTableSpec
+    | ImportSpatialDataSpec
     | DraftManifestSpec
     | QualitySpec
     | ReproduceSpec

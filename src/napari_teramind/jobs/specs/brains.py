@@ -18,6 +18,7 @@ def _packaged(location: Any) -> Any:
 
 Fraction = Annotated[float, Field(ge=0, le=100)]
 Spacing = Annotated[float, Field(gt=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ImportMerscopeSpec(Spec):
@@ -46,6 +47,49 @@ class ImportTilesSpec(Spec):
     images: JobPath | None = None
     stains: Annotated[list[str], Field(min_length=1)] = ["DAPI", "PolyT"]
     out: JobPath
+    name: str | None = None
+    overwrite: bool = False
+
+
+class ImportTableSpec(Spec):
+    """Transcript tables with any columns, and images beside them, become a brain."""
+
+    verb: Literal["import-table"] = "import-table"
+    tables: Annotated[list[JobPath], Field(min_length=1)]
+    out: JobPath
+    gene: str | None = None
+    x: str | None = None
+    y: str | None = None
+    z: str | None = None
+    slice_column: str | None = None
+    stains: dict[str, Annotated[list[Location], Field(min_length=1)]] = {}
+    unit: Literal["um", "px"] = "um"
+    pixel_size: Spacing | None = None
+    origin: tuple[Finite, Finite] | None = None
+    project: Literal["max", "mean"] = "max"
+    percentiles: tuple[Fraction, Fraction] = (0.1, 99.9)
+    slice_spacing: Spacing | None = None
+    gene_list: Location | None = None
+    name: str | None = None
+    overwrite: bool = False
+
+
+class ImportSpatialDataSpec(Spec):
+    """The points and images of a SpatialData store become a brain."""
+
+    verb: Literal["import-spatialdata"] = "import-spatialdata"
+    store: JobPath
+    out: JobPath
+    points: str | None = None
+    stains: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    coordinate_system: str = "global"
+    unit_um: Spacing | None = None
+    gene: str | None = None
+    slice_column: str | None = None
+    project: Literal["max", "mean"] = "max"
+    percentiles: tuple[Fraction, Fraction] = (0.1, 99.9)
+    slice_spacing: Spacing | None = None
+    gene_list: Location | None = None
     name: str | None = None
     overwrite: bool = False
 

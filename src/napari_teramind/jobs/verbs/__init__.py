@@ -13,6 +13,8 @@ VERBS = {
     "import-merscope": ("brains", "run_import_merscope"),
     "import-omezarr": ("brains", "run_import_omezarr"),
     "import-tiles": ("brains", "run_import_tiles"),
+    "import-table": ("brains", "run_import_table"),
+    "import-spatialdata": ("brains", "run_import_spatialdata"),
     "import-draft": ("brains", "draft"),
     "quality": ("brains", "quality"),
     "reproduce": ("study", "run_reproduce"),

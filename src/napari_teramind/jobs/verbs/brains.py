@@ -11,6 +11,8 @@ from napari_teramind.jobs.specs import (
     DraftManifestSpec,
     ImportMerscopeSpec,
     ImportOmeZarrSpec,
+    ImportSpatialDataSpec,
+    ImportTableSpec,
     ImportTilesSpec,
     InfoSpec,
     PhantomSpec,
@@ -75,6 +77,57 @@ def run_import_tiles(spec: ImportTilesSpec, job: JobContext) -> Result:
         genes=read_panel(spec.genes) or (),
         images=spec.images,
         stains=spec.stains,
+        name=spec.name,
+        overwrite=spec.overwrite,
+        report=job.report,
+    )
+    return _imported(spec.out, report)
+
+
+def run_import_table(spec: ImportTableSpec, job: JobContext) -> Result:
+    """Make a brain from transcript tables and images."""
+    from napari_teramind.brain.importers.tables import import_table
+
+    report = import_table(
+        spec.tables,
+        spec.out,
+        gene=spec.gene,
+        x=spec.x,
+        y=spec.y,
+        z=spec.z,
+        slice_column=spec.slice_column,
+        stains=spec.stains,
+        unit=spec.unit,
+        pixel_size=spec.pixel_size,
+        origin=spec.origin,
+        project=spec.project,
+        percentiles=spec.percentiles,
+        slice_spacing=spec.slice_spacing,
+        genes=read_panel(spec.gene_list),
+        name=spec.name,
+        overwrite=spec.overwrite,
+        report=job.report,
+    )
+    return _imported(spec.out, report)
+
+
+def run_import_spatialdata(spec: ImportSpatialDataSpec, job: JobContext) -> Result:
+    """Make a brain from a SpatialData store."""
+    from napari_teramind.brain.importers.spatialdata import import_spatialdata
+
+    report = import_spatialdata(
+        spec.store,
+        spec.out,
+        points=spec.points,
+        stains=spec.stains,
+        coordinate_system=spec.coordinate_system,
+        unit_um=spec.unit_um,
+        gene=spec.gene,
+        slice_column=spec.slice_column,
+        project=spec.project,
+        percentiles=spec.percentiles,
+        slice_spacing=spec.slice_spacing,
+        genes=read_panel(spec.gene_list),
         name=spec.name,
         overwrite=spec.overwrite,
         report=job.report,
