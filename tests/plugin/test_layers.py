@@ -11,6 +11,7 @@ from napari.layers import Image, Labels, Layer
 from napari_teramind.brain import BrainStore, BrainWriter, LabelInfo, open_brain
 from napari_teramind.plugin.layers import (
     GENE_COLORS,
+    MOST_RESULTS,
     brain_layers,
     gene_layer,
     simulation_layers,
@@ -105,6 +106,17 @@ def test_opening_reads_no_pixels(tiny_brain: BrainStore, monkeypatch: pytest.Mon
     gene_layer(tiny_brain, "Th")  # whose contrast depends on its values
     assert read
     assert all(path.startswith("genes/") for path in read)
+
+
+def test_a_brain_of_many_results_opens_without_them(brain_copy: Path):
+    brain = open_brain(brain_copy)
+    image = np.zeros((2, 1, 64, 64), np.uint8)
+    for n in range(MOST_RESULTS + 1):
+        assert len(made(open_brain(brain_copy))) == 3 + 2 * n
+        keep_simulation(
+            brain, f"r{n}", image, roi=(0, 64, 0, 64), slices=(0, 1), provenance={"seed": n}
+        )
+    assert len(made(open_brain(brain_copy))) == 3
 
 
 def test_a_gene_has_a_colour_of_its_own_and_a_contrast_that_shows_it(tiny_brain: BrainStore):

@@ -48,10 +48,12 @@ def layer_color(layer: Layer) -> str:
 def brain_layers(brain: BrainStore) -> list[LayerTuple]:
     """Return all layers with which a brain opens, in drawing order.
 
-    Stains, results kept in the brain (hidden), structures. Nothing but metadata is read.
+    Stains, results kept in the brain (hidden; none of more than `MOST_RESULTS`, which the Brain
+    panel opens one by one), structures. Nothing but metadata is read.
     """
     layers = stain_layers(brain)
-    for name in sorted(brain.simulations):
+    results = sorted(brain.simulations)
+    for name in results if len(results) <= MOST_RESULTS else ():
         layers += [
             (data, {**meta, "visible": False}, kind)
             for data, meta, kind in simulation_layers(brain, name)
@@ -61,6 +63,8 @@ def brain_layers(brain: BrainStore) -> list[LayerTuple]:
     return layers
 
 
+MOST_RESULTS = 6
+"""Results with whose layers a brain opens: every layer takes napari some hundredths of a second."""
 DEVIATION_WINDOW = (0.0, 64.0)
 """Grey levels: the least and the most that are told apart."""
 
