@@ -16,9 +16,10 @@ import numpy as np
 import zarr
 
 from napari_teramind.brain import foundation, layout
-from napari_teramind.brain.importers.assembly import Parts, assemble
+from napari_teramind.brain.importers.assembly import assemble
 from napari_teramind.brain.importers.batches import check_columns, column_names, files_of
 from napari_teramind.brain.importers.ngff import Source, pick_channel
+from napari_teramind.brain.importers.parts import Parts
 from napari_teramind.brain.importers.pictures import Picture, coarsest, zarr_picture
 from napari_teramind.brain.importers.report import ImportReport
 from napari_teramind.brain.importers.tables import guess_columns

@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 
 from napari_teramind.brain import foundation, layout
-from napari_teramind.brain.importers.assembly import Parts, assemble
+from napari_teramind.brain.importers.assembly import assemble
 from napari_teramind.brain.importers.batches import (
     Columns,
     check_columns,
     column_names,
     files_of,
 )
+from napari_teramind.brain.importers.parts import Parts
 from napari_teramind.brain.importers.pictures import Picture, open_picture, upright
 from napari_teramind.brain.importers.report import ImportReport
 from napari_teramind.brain.writer import Report
