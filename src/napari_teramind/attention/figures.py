@@ -152,7 +152,7 @@ def _draw(
         top = float(np.percentile(image, 99.5)) or 1.0
         shown = ax.imshow(image, cmap=colors, extent=extent, vmin=0, vmax=top)
         ax.set_title(title)
-        ax.set_xlabel("um")
+        ax.set_xlabel("\N{MICRO SIGN}m")
         figure.colorbar(shown, ax=ax, shrink=0.7, label="log2, smoothed")
     line = trend.table
     ax = axes[1][0]

@@ -113,7 +113,7 @@ def read_study(path: Path) -> Study:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Study.model_validate(values, context={"base": path.resolve().parent})
+        study = Study.model_validate(values, context={"base": path.resolve().parent})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path} is not a study that can be read ({error}).") from None
     except ValidationError as error:
@@ -121,3 +121,4 @@ def read_study(path: Path) -> Study:
         where = ".".join(str(part) for part in first["loc"])
         what = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{path}: {f'{where}: ' if where else ''}{what}.") from None
+    return study.model_copy(update={"out": study.out.resolve()})

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_teramind.jobs.study.protocol import Attended, Judged
 
 REPORT = "report.html"
+_CELL_BINS = 6
 LAYER_UM, CELLS_UM = 200.0, 40.0
 """Sides of the parts that are shown beside all that was generated: a layer of cells, few cells."""
 
@@ -165,7 +166,7 @@ def _totals(brain: BrainStore, roi: tuple[int, int, int, int], z: int) -> np.nda
 def _densest(counts: np.ndarray) -> tuple[int, int]:
     from scipy.ndimage import uniform_filter
 
-    smooth = uniform_filter(counts.astype(float), 16, mode="constant")
+    smooth = uniform_filter(counts.astype(float), _CELL_BINS, mode="constant")
     row, column = np.unravel_index(int(smooth.argmax()), smooth.shape)
     return int(row), int(column)
 
@@ -213,7 +214,7 @@ def _best(path: Path, pair: tuple[str, str]) -> list[dict[str, str]]:
         {
             "acronym": row["acronym"],
             "name": row["name"],
-            "enrichment": f"{row['enrichment']:.2f}",
+            "mean": f"{row['mean']:.3g}",
         }
         for row in table.to_dict("records")
     ]
