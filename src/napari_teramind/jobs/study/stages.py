@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from napari_teramind.errors import UserError
-from napari_teramind.jobs.events import Failed, Finished, Progress, Warned
-from napari_teramind.jobs.process import JobProcess
+from napari_teramind.jobs.carrying import carry_out
+from napari_teramind.jobs.events import Event, Failed, Progress, Warned
+from napari_teramind.jobs.records import keep_done, read_done
 from napari_teramind.jobs.runner import JobContext
 from napari_teramind.jobs.specs import JobSpec, dump_spec
 from napari_teramind.jobs.verbs.common import Result
-
-DONE_FILE = "done.json"
 
 
 class Stages:
@@ -75,9 +72,9 @@ class Stages:
         folder = self._folder / name
         wanted = {
             "spec": json.loads(dump_spec(spec)),
-            "after": {before: _done(self._folder / before)["token"] for before in after},
+            "after": {before: read_done(self._folder / before)["token"] for before in after},
         }
-        done = _done(folder)
+        done = read_done(folder)
         if wanted.items() <= done.items():
             self.skipped.append(name)
             return dict(done["result"])
@@ -85,34 +82,19 @@ class Stages:
         if begun:
             shutil.rmtree(folder)
         result = self._carry_out(folder, words, again if begun and again is not None else spec)
-        record = json.dumps({**wanted, "result": result, "token": uuid.uuid4().hex}, indent=2)
-        new = folder / f"{DONE_FILE}.new"
-        new.write_text(record, encoding="utf-8")
-        new.replace(folder / DONE_FILE)
+        keep_done(folder, wanted, result)
         self.ran.append(name)
         return result
 
     def _carry_out(self, folder: Path, words: str, spec: JobSpec) -> Result:
+        def tell(event: Event) -> None:
+            if isinstance(event, Progress):
+                self._job.report(f"{words}: {event.message}", event.done, event.total)
+            elif isinstance(event, Warned):
+                self._job.warn(event.message)
+
         self._job.report(words, 0, 0)
-        with JobProcess(spec, folder, dies_with_parent=True) as process:
-            for event in process.events(0.2):
-                match event:
-                    case Progress():
-                        self._job.report(f"{words}: {event.message}", event.done, event.total)
-                    case Warned():
-                        self._job.warn(event.message)
-                    case Failed():
-                        raise UserError(f"{words} failed: {event.message}")
-                    case Finished():
-                        return event.result
-        raise UserError(f"{words} ended without a result; its log is {process.log_path}.")
-
-
-def _done(folder: Path) -> dict[str, Any]:
-    """Return the record of a stage; empty if it is not done."""
-    try:
-        found = json.loads((folder / DONE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    whole = isinstance(found, dict) and {"spec", "after", "result", "token"} <= set(found)
-    return found if whole else {}
+        last = carry_out(folder, spec, tell)
+        if isinstance(last, Failed):
+            raise UserError(f"{words} failed: {last.message}")
+        return last.result
