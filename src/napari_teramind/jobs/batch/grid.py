@@ -97,13 +97,11 @@ def _word(value: Any) -> str:
     """Return what stands for a value in a text."""
     if isinstance(value, list):
         return "-".join(_word(each) for each in value)
-    if not isinstance(value, str):
-        return str(value)
-    if "/" in value or "\\" in value or value.endswith(_FILES):
-        value = value.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
-        ending = next((end for end in _FILES if value.endswith(end)), "")
-        value = value.removesuffix(ending)
-    return value.replace(",", "-")
+    text = str(value)
+    if "/" in text or "\\" in text or text.endswith(_FILES):
+        text = text.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+        text = text.removesuffix(next((end for end in _FILES if text.endswith(end)), ""))
+    return text.replace(",", "-")
 
 
 def _filled(value: Any, words: Mapping[str, str], where: str) -> Any:
@@ -132,7 +130,10 @@ def _job(spec: JobSpec, where: str) -> BatchJob:
     if spec.verb in _NAMED:
         if name is None:
             raise UserError(f"{where}: '{spec.verb}' needs a name in a batch, as name = 'seed 0'.")
-        check_name(name, "result")
+        try:
+            check_name(name, "result")
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
     target = getattr(spec, "out", None) or getattr(spec, "brain", None) or ""
     words = " ".join(filter(None, [spec.verb, _word(str(target)), name]))
     short = re.sub(r"[^A-Za-z0-9 _.-]+", "-", words).strip(" .-")[:70].strip(" .-")
