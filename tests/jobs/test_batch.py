@@ -178,6 +178,7 @@ def test_jobs_that_make_no_sense_together(
         (b"[cluster]\nkind = 'local'\nworkers = 0\n[[job]]\n", "cluster.workers"),
         (b"[cluster]\nkind = 'local'\naddress = 'tcp://x:1'\n[[job]]\n", "an address goes with"),
         (b"[cluster]\nkind = 'scheduler'\n[[job]]\n", "an address goes with"),
+        (b"[cluster]\nkind = 'scheduler'\naddress = 'host'\n[[job]]\n", "cluster.address"),
         (b"[cluster]\nkind = 'slurm'\n[[job]]\n", "how many workers"),
         (b"[cluster]\nkind = 'local'\nslurm = {queue = 'q'}\n[[job]]\n", "options of Slurm"),
         (b"x = " + b"[" * 100_000, "can be read"),

@@ -24,10 +24,14 @@ from napari_teramind.jobs.batch.config import Cluster
 if TYPE_CHECKING:
     from distributed import Client
 
+log = logging.getLogger("napari_teramind.batch")
+"""What happens to the cluster while a batch is carried out."""
+
 LOG_FILE = "cluster.log"
 ALLOWED_DEATHS = 20
 """Workers that may die of a task before it counts as guilty: others may have been at fault."""
 _CONNECT_SECONDS = 15
+_SPAWN = "distributed.nanny.pre-spawn-environ"
 _LOOPBACK = "127.0.0.1"
 
 
@@ -118,13 +122,16 @@ def _logging_to(path: Path) -> Iterator[None]:
     """Let what dask logs in this process go to a file, and not between our own sentences."""
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("distributed")
-    former, propagate = logger.handlers, logger.propagate
-    logger.handlers, logger.propagate = [handler], False
+    theirs = logging.getLogger("distributed")
+    former, propagate = theirs.handlers, theirs.propagate
+    theirs.handlers, theirs.propagate = [handler], False
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logger.handlers, logger.propagate = former, propagate
+        log.removeHandler(handler)
+        theirs.handlers, theirs.propagate = former, propagate
         handler.close()
 
 
@@ -145,6 +152,7 @@ def _client(address: Any, security: Any = None) -> Iterator[Client]:
 
 @contextmanager
 def _local(cluster: Cluster, folder: Path) -> Iterator[Workers]:
+    import dask
     from distributed import Nanny, Scheduler, Security, SpecCluster
 
     gpus = visible_gpus()
@@ -154,7 +162,6 @@ def _local(cluster: Cluster, folder: Path) -> Iterator[Workers]:
     shared = {
         "host": _LOOPBACK, "protocol": "tls://", "security": security, "nthreads": 1,
         "dashboard_address": f"{_LOOPBACK}:0", "dashboard": False, "memory_limit": 0,
-        "silence_logs": logging.CRITICAL,
     }  # fmt: skip
     workers = {
         number: {
@@ -173,7 +180,10 @@ def _local(cluster: Cluster, folder: Path) -> Iterator[Workers]:
             "dashboard_address": f"{_LOOPBACK}:0", "dashboard": False,
         },
     }  # fmt: skip
+    # What a worker logs would come between our own sentences; its nanny's log says when it dies.
+    silent = {**dask.config.get(_SPAWN), "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical"}
     with (
+        dask.config.set({_SPAWN: silent}),
         SpecCluster(workers=workers, scheduler=scheduler, security=security) as started,
         _client(started) as client,
     ):

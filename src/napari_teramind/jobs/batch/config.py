@@ -54,7 +54,7 @@ class Cluster(Spec):
     kind: Literal["none", "local", "scheduler", "slurm"] = "none"
     workers: Count | None = None
     threads: Count | None = None
-    address: str | None = None
+    address: Annotated[str, Field(pattern=r"^(tcp|tls|wss?)://\S+$")] | None = None
     tls: Tls | None = None
     slurm: dict[str, Any] = {}
 

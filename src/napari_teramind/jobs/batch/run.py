@@ -174,6 +174,7 @@ class _Run:
         self._landed: queue.SimpleQueue[tuple[Work, Future]] = queue.SimpleQueue()
         self._desk = Desk(workers, session, self._land, context.warn)
         self._running: list[Work] = []
+        self._count = -1
 
     def _land(self, work: Work, future: Future) -> None:
         self._landed.put((work, future))
@@ -183,7 +184,7 @@ class _Run:
         try:
             while self._running or self._board.of("waiting"):
                 self._session.beat()
-                count = self._workers.count()
+                count = self._count_workers()
                 self._give_out(count)
                 self._take()
                 for work in [work for work in self._running if work.last is not None]:
@@ -197,6 +198,16 @@ class _Run:
         finally:
             for work in self._running:
                 work.close()
+
+    def _count_workers(self) -> int:
+        """Count them, and log where some have come or gone."""
+        from napari_teramind.jobs.batch.cluster import log
+
+        count = self._workers.count()
+        if count != self._count:
+            log.info("%d workers are there", count)
+        self._count = count
+        return count
 
     def _give_out(self, count: int) -> None:
         """Begin with jobs until every worker has enough to do."""
