@@ -47,6 +47,7 @@ def test_the_console_script_is_installed() -> None:
         ["import", "tiles"],
         ["quality"],
         ["reproduce"],
+        ["batch"],
         ["evaluate"],
         ["phantom"],
         ["info"],

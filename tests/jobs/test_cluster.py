@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from batches import (
@@ -263,3 +264,42 @@ def test_an_interrupted_batch_leaves_nothing_running(
     again.send_signal(signal.SIGTERM)
     again.communicate(timeout=60)
     wait_until(lambda: read_record(out).state != "running")
+
+
+# Slurm, played by two programs -----------------------------------------------------------------
+
+SBATCH = """#!/bin/sh
+cp "$1" "$PLAYED_SLURM/job-$$.sh"
+setsid sh "$1" >>"$PLAYED_SLURM/out.log" 2>&1 </dev/null &
+echo $! >"$PLAYED_SLURM/$!.pid"
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/sh
+for job in "$@"; do kill -- -"$job"; echo "$job" >>"$PLAYED_SLURM/cancelled"; done
+"""
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid")
+def test_workers_of_slurm(
+    folder: Path, plain: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No Slurm: its two commands are played, so that their scripts really start workers."""
+    played = folder / "played"
+    played.mkdir()
+    for name, script in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (played / name).write_text(script)
+        (played / name).chmod(0o755)
+    monkeypatch.setitem(ENVIRONMENT, "PATH", f"{played}:{ENVIRONMENT['PATH']}")
+    monkeypatch.setitem(ENVIRONMENT, "PLAYED_SLURM", str(played))
+    slurm = {"cores": 1, "memory": "2GB", "interface": "lo", "death_timeout": 30}
+    cluster = {"kind": "slurm", "workers": 2, "slurm": slurm}
+    path = write_batch(folder / "b.toml", simulate(), cluster=cluster)
+    done = teramind("batch", path)
+    assert done.returncode == 0, done.stderr
+    assert arrays(folder / "brain.zarr", "a") == plain
+    scripts = list(played.glob("job-*.sh"))
+    assert len(scripts) == 2
+    assert "--nthreads 1" in scripts[0].read_text()
+    jobs = {file.stem for file in played.glob("*.pid")}
+    assert set((played / "cancelled").read_text().split()) == jobs
+    wait_until(lambda: not any(psutil.pid_exists(int(job)) for job in jobs))

@@ -31,6 +31,7 @@ LOG_FILE = "cluster.log"
 ALLOWED_DEATHS = 20
 """Workers that may die of a task before it counts as guilty: others may have been at fault."""
 _CONNECT_SECONDS = 15
+_THEIRS = ("distributed", "tornado", "bokeh")
 _SPAWN = "distributed.nanny.pre-spawn-environ"
 _LOOPBACK = "127.0.0.1"
 
@@ -71,6 +72,7 @@ class Workers:
 
     def count(self) -> int:
         """How many there are now."""
+        self.check()  # while dask looks for it again, it would wait
         try:
             return len(self.client.nthreads())
         except Exception as error:  # whatever a connection that breaks makes it raise
@@ -99,10 +101,12 @@ def workers_of(cluster: Cluster, folder: Path) -> Iterator[Workers]:
     """
     _needed("distributed", "cryptography")
     import dask
+    import distributed  # noqa: F401  # it sets its loggers up when it is imported
 
     start = {"local": _local, "scheduler": _scheduler, "slurm": _slurm}[cluster.kind]
     deaths = {"distributed.scheduler.allowed-failures": ALLOWED_DEATHS}
-    with dask.config.set(deaths), _logging_to(folder / LOG_FILE), start(cluster, folder) as found:
+    _log_to(folder / LOG_FILE)
+    with dask.config.set(deaths), start(cluster, folder) as found:
         yield found
 
 
@@ -117,22 +121,21 @@ def _needed(*packages: str) -> None:
             ) from None
 
 
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Let what dask logs in this process go to a file, and not between our own sentences."""
+def _log_to(path: Path) -> None:
+    """Let what dask logs in this process go to a file, and not between our own sentences.
+
+    From here on: its threads still log while, and after, a cluster is closed.
+    """
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    theirs = logging.getLogger("distributed")
-    former, propagate = theirs.handlers, theirs.propagate
-    theirs.handlers, theirs.propagate = [handler], False
-    log.addHandler(handler)
+    theirs = [name for name in logging.root.manager.loggerDict if name.startswith(_THEIRS)]
+    for logger in (log, *map(logging.getLogger, theirs)):
+        if logger is not log and not logger.handlers:
+            continue  # it hands on to one of the others
+        for former in logger.handlers:
+            former.close()
+        logger.handlers, logger.propagate = [handler], False
     log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        theirs.handlers, theirs.propagate = former, propagate
-        handler.close()
 
 
 @contextmanager
