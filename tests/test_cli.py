@@ -49,6 +49,7 @@ def test_the_console_script_is_installed() -> None:
         ["import", "spatialdata"],
         ["quality"],
         ["reproduce"],
+        ["batch"],
         ["evaluate"],
         ["phantom"],
         ["info"],

@@ -8,3 +8,11 @@ class UserError(Exception):
     prints it and ends with exit code 2; the napari widgets show it as a notification. Neither
     shows a traceback.
     """
+
+
+class JobError(Exception):
+    """A failure that is told in one sentence and is no mistake of whoever started the job.
+
+    The sentence says what happened and what to do then. The command line prints it and ends with
+    exit code 1.
+    """

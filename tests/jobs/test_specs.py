@@ -21,6 +21,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "quality": {"brain": "b.zarr", "out": "o.html"},
     "evaluate": {"brain": "b.zarr"},
     "reproduce": {"study": "study.toml"},
+    "batch": {"batch": "jobs.toml", "workers": 2},
     "phantom": {"out": "o.zarr"},
     "info": {"path": "b.zarr"},
     "train": {"brains": ["b.zarr"], "out": "run"},

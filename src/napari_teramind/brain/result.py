@@ -296,6 +296,8 @@ class ResultWriter(ResultReader):
         missing = next((unit for unit in self.units() if unit not in self.done), None)
         if missing is not None:
             raise ValueError(f"shard {missing} was never written")
+        for left_over in self.path.rglob("*.partial"):  # of writers that were killed
+            left_over.unlink(missing_ok=True)
         self._set(complete=True)
         self._run.close()
         return str(self.path)

@@ -35,6 +35,7 @@ from napari_teramind.jobs.events import (
     Warned,
     parse_event,
 )
+from napari_teramind.jobs.going_on import going_on
 from napari_teramind.jobs.process import EVENTS_FILE, SPEC_FILE
 from napari_teramind.jobs.runner import CANCELLED_MESSAGE
 from napari_teramind.jobs.specs import build_spec
@@ -60,6 +61,7 @@ TITLES = {
     "import-spatialdata": "Import {out}",
     "export": "Export {image} of {brain}",
     "reproduce": "Carry out {study}",
+    "batch": "Carry out {batch}",
     "checkpoint-get": "Get the published networks {name}",
     "evaluate": "Evaluate {brain}",
 }
@@ -73,6 +75,7 @@ RESUMABLE = (
     "phantom",
     "checkpoint-get",
     "reproduce",
+    "batch",
 )
 
 
@@ -194,11 +197,11 @@ def read_job(folder: Path) -> Job | None:
     fields, process = _json(folder / SPEC_FILE), _json(folder / PROCESS_FILE)
     if not process or fields.get("verb") not in TITLES:
         return None
-    events = _events(folder / EVENTS_FILE)
+    events = read_events(folder / EVENTS_FILE)
     last, alive = _last(events), False
     if last is None:
         alive = is_alive(process)  # asked before reading on: its last word is then surely read
-        events = _events(folder / EVENTS_FILE)
+        events = read_events(folder / EVENTS_FILE)
         last = _last(events)
     progress = _progress(folder / PROGRESS_FILE)
     state: State
@@ -265,7 +268,7 @@ def cancel_job(job: Job, grace: float = 10.0) -> None:
         pass  # it has ended meanwhile
     except psutil.Error as error:
         raise UserError(f"The job {job.name} cannot be ended from here ({error}).") from None
-    if not isinstance(_last(_events(job.folder / EVENTS_FILE)), Finished | Failed):
+    if not isinstance(_last(read_events(job.folder / EVENTS_FILE)), Finished | Failed):
         said = Failed(message=CANCELLED_MESSAGE, exit_code=CANCELLED)
         append_event(job.folder / EVENTS_FILE, said)
 
@@ -296,23 +299,10 @@ def resume_job(job: Job) -> Path:
     if not job.resumable:
         why = {"running": "still runs", "done": "is done"}.get(job.state, "can only begin anew")
         raise UserError(f"The job {job.name} ({job.title}) {why}: there is nothing to go on with.")
-    fields = {key: value for key, value in job.fields.items() if key != "preview_folder"}
-    if job.verb == "train":
-        fields["resume"] = True
-    elif job.verb == "phantom":  # what is there is this job's own, half made
-        fields["overwrite"] = False
-    elif job.verb == "simulate" and _was_begun(job):
-        fields = {"verb": "resume", "brain": fields["brain"], "name": _result_name(job)}
-    spec = build_spec(fields, f"The job {job.name}")
+    spec = build_spec(going_on(job.fields, _result_name(job)), f"The job {job.name}")
     folder = job.folder / f"resumed-{uuid.uuid4().hex[:6]}"
     start_detached(spec, folder)
     return folder
-
-
-def _was_begun(job: Job) -> bool:
-    from napari_teramind.brain import open_brain
-
-    return _result_name(job) in open_brain(job.fields["brain"]).simulations.unfinished()
 
 
 def _result_name(job: Job) -> str | None:
@@ -336,6 +326,7 @@ def _title(fields: dict[str, Any]) -> str:
         "out": short(fields.get("out")),
         "image": fields.get("image"),
         "study": short(fields.get("study")),
+        "batch": short(fields.get("batch")),
         "name": fields.get("name"),
         "pairs": ", ".join(pairs[:2]) + more if more else listed(pairs),
     }
@@ -350,7 +341,8 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _events(path: Path) -> list[Event]:
+def read_events(path: Path) -> list[Event]:
+    """Return the events of a file; a line that a kill cut off is left out."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -16,7 +16,7 @@ from typing import Any
 
 import platformdirs
 
-from napari_teramind.errors import UserError
+from napari_teramind.errors import JobError, UserError
 from napari_teramind.jobs.events import (
     BAD_INPUT,
     CANCELLED,
@@ -126,6 +126,8 @@ def run_job(
             result = execute(spec, job)
     except UserError as error:
         failed = Failed(message=str(error), exit_code=BAD_INPUT)
+    except JobError as error:
+        failed = Failed(message=str(error))
     except KeyboardInterrupt as stopped:  # a verb may say what is left of its work
         failed = Failed(message=str(stopped) or CANCELLED_MESSAGE, exit_code=CANCELLED)
     except BrokenPipeError:

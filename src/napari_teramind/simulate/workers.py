@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -196,10 +196,33 @@ def _work(unit: WorkUnit, done: frozenset[tuple[int, int, int]]) -> list[Entry]:
     if state.run is None:
         model = state.source.load(state.number)
         state.run = GroupRun(open_brain(state.brain_path), model, state.layout, total=0)
-    reader = ResultReader(state.result_path)
+    return write_unit(state.run, ResultReader(state.result_path), unit, done)
+
+
+def write_unit(
+    run: GroupRun, reader: ResultReader, unit: WorkUnit, done: Iterable[tuple[int, int, int]]
+) -> list[Entry]:
+    """Generate a unit and write its shards, wherever this is; its writer is to `adopt` them.
+
+    Parameters
+    ----------
+    run
+        With network, brain and layout.
+    reader
+        The result.
+    unit
+        What to generate.
+    done
+        Shards that need not be written again.
+
+    Returns
+    -------
+    list of Entry
+        What was written.
+    """
     reader.done.update(done)
     entries = []
-    for shard, block in generate_unit(state.run, reader, unit):
+    for shard, block in generate_unit(run, reader, unit):
         write_shard(reader.levels[0], shard, block)
         entries.append(Entry("0", shard, checksum(block)))
     return entries

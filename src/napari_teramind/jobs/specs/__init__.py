@@ -38,13 +38,14 @@ from napari_teramind.jobs.specs.brains import (
 )
 from napari_teramind.jobs.specs.evaluate import EvaluateSpec
 from napari_teramind.jobs.specs.simulate import ResumeSpec, SimulateSpec
-from napari_teramind.jobs.specs.study import ReproduceSpec
+from napari_teramind.jobs.specs.study import BatchSpec, ReproduceSpec
 from napari_teramind.jobs.specs.train import TrainSpec
 
 __all__ = [
     "VERBS",
     "AtlasSpec",
     "AttentionSpec",
+    "BatchSpec",
     "ConvertCheckpointSpec",
     "DraftManifestSpec",
     "EvaluateSpec",
@@ -74,6 +75,7 @@ __all__ = [
     "build_spec",
     "dump_spec",
     "load_spec",
+    "spec_of",
 ]
 
 JobSpec = Annotated[
@@ -85,6 +87,7 @@ JobSpec = Annotated[
     | DraftManifestSpec
     | QualitySpec
     | ReproduceSpec
+    | BatchSpec
     | PhantomSpec
     | InfoSpec
     | TrainSpec
@@ -104,9 +107,15 @@ JobSpec = Annotated[
 
 _ADAPTER: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 
-VERBS: tuple[str, ...] = tuple(
-    kind.model_fields["verb"].default for kind in get_args(get_args(JobSpec)[0])
-)
+_KINDS: dict[str, type[Spec]] = {
+    kind.model_fields["verb"].default: kind for kind in get_args(get_args(JobSpec)[0])
+}
+VERBS: tuple[str, ...] = tuple(_KINDS)
+
+
+def spec_of(verb: str) -> type[Spec] | None:
+    """Return the kind of specification of a verb; None if there is no such verb."""
+    return _KINDS.get(verb)
 
 
 def build_spec(values: dict[str, Any], source: str, base: Path | None = None) -> JobSpec:

@@ -1,8 +1,10 @@
-"""Jobs about studies: the paper's protocol from one file."""
+"""Jobs that carry out other jobs: a study, a batch."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from napari_teramind.jobs.specs.base import JobPath, Spec
 
@@ -12,3 +14,13 @@ class ReproduceSpec(Spec):
 
     verb: Literal["reproduce"] = "reproduce"
     study: JobPath
+
+
+class BatchSpec(Spec):
+    """Many jobs are carried out, here or on a cluster."""
+
+    verb: Literal["batch"] = "batch"
+    batch: JobPath
+    workers: Annotated[int, Field(ge=1)] | None = None
+    scheduler: str | None = None
+    dry_run: bool = False

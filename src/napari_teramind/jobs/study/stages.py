@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from napari_teramind.errors import UserError
-from napari_teramind.jobs.events import Failed, Finished, Progress, Warned
-from napari_teramind.jobs.process import JobProcess
+from napari_teramind.jobs.carrying import carry_out
+from napari_teramind.jobs.events import Event, Failed, Progress, Warned
+from napari_teramind.jobs.records import keep_done, read_done, replace_text
 from napari_teramind.jobs.runner import JobContext
 from napari_teramind.jobs.specs import JobSpec, dump_spec
 from napari_teramind.jobs.verbs.common import Result
 
-BEGUN_FILE, DONE_FILE = "begun.json", "done.json"
+BEGUN_FILE = "begun.json"
 
 
 class State(StrEnum):
@@ -56,10 +56,10 @@ class Stages:
         folder, wanted = self._folder / name, self._wanted(spec, after)
         if not folder.exists():
             return State.NEW
-        if wanted.items() <= _read(folder / DONE_FILE).items():
+        done = read_done(folder)
+        if wanted.items() <= done.items():
             return State.DONE
-        begun = not (folder / DONE_FILE).exists() and wanted == _read(folder / BEGUN_FILE)
-        return State.BEGUN if begun else State.CHANGED
+        return State.BEGUN if not done and wanted == _begun(folder) else State.CHANGED
 
     def run(
         self,
@@ -97,45 +97,36 @@ class Stages:
         folder, wanted = self._folder / name, self._wanted(spec, after)
         state = self.state(name, spec, after)
         if state is State.DONE:
-            return dict(_read(folder / DONE_FILE)["result"])
+            return dict(read_done(folder)["result"])
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-        _write(folder / BEGUN_FILE, wanted)
+        replace_text(folder / BEGUN_FILE, json.dumps(wanted))
         result = self._carry_out(folder, words, (instead or {}).get(state, spec))
-        _write(folder / DONE_FILE, {**wanted, "result": result, "token": uuid.uuid4().hex})
+        keep_done(folder, wanted, result)
         return result
 
     def _wanted(self, spec: JobSpec, after: Sequence[str]) -> dict[str, Any]:
-        tokens = {name: _read(self._folder / name / DONE_FILE).get("token") for name in after}
+        tokens = {name: read_done(self._folder / name).get("token") for name in after}
         return {"spec": json.loads(dump_spec(spec)), "after": tokens}
 
     def _carry_out(self, folder: Path, words: str, spec: JobSpec) -> Result:
+        def tell(event: Event) -> None:
+            if isinstance(event, Progress):
+                self._job.report(f"{words}: {event.message}", event.done, event.total)
+            elif isinstance(event, Warned):
+                self._job.warn(event.message)
+
         self._job.report(words, 0, 0)
-        with JobProcess(spec, folder, dies_with_parent=True) as process:
-            for event in process.events(0.2):
-                match event:
-                    case Progress():
-                        self._job.report(f"{words}: {event.message}", event.done, event.total)
-                    case Warned():
-                        self._job.warn(event.message)
-                    case Failed():
-                        raise UserError(f"{words} failed: {event.message}")
-                    case Finished():
-                        return event.result
-        raise UserError(f"{words} ended without a result; its log is {process.log_path}.")
+        last = carry_out(folder, spec, tell)
+        if isinstance(last, Failed):
+            raise UserError(f"{words} failed: {last.message}")
+        return last.result
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    new.replace(path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return a record; empty if there is none."""
+def _begun(folder: Path) -> Any:
+    """Return what was wanted where a stage was begun; None if it was not."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads((folder / BEGUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None

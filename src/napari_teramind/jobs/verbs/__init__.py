@@ -18,6 +18,7 @@ VERBS = {
     "import-draft": ("brains", "draft"),
     "quality": ("brains", "quality"),
     "reproduce": ("study", "run_reproduce"),
+    "batch": ("study", "run_batch_file"),
     "phantom": ("brains", "phantom"),
     "info": ("brains", "info"),
     "checkpoint-convert": ("brains", "convert"),

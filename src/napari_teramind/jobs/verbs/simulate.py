@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +12,13 @@ from napari_teramind.errors import UserError
 from napari_teramind.jobs.events import Preview
 from napari_teramind.jobs.runner import JobContext
 from napari_teramind.jobs.specs import ResumeSpec, SimulateSpec
-from napari_teramind.jobs.specs.base import Roi, Slices
-from napari_teramind.jobs.verbs.common import Result, pick_device, read_panel
+from napari_teramind.jobs.verbs.common import Result
+from napari_teramind.jobs.verbs.planning import (
+    check_room,
+    network_source,
+    plan_simulation,
+    results_of,
+)
 from napari_teramind.simulate import Request
 
 if TYPE_CHECKING:
@@ -42,32 +45,20 @@ def simulate(spec: SimulateSpec, job: JobContext) -> Result:
     from napari_teramind.brain import open_brain
     from napari_teramind.brain.layout import check_name
     from napari_teramind.brain.runs import settle
-    from napari_teramind.simulate.edits import Edits
-    from napari_teramind.simulate.readers import gene_panel
 
     brain = open_brain(spec.brain)
     if not spec.dry_run:
         settle(brain)
     name = _free_name(brain) if spec.name is None else check_name(spec.name, "simulation")
-    source = _source(spec)
+    source = network_source(spec)
     model = source.load() if job.warmth is None else job.warmth.network(source)
-    panel = gene_panel(brain, model)  # a plan for a brain that lacks genes would mislead
-    request = _request(spec, brain)
-    Edits(brain, request.edits, panel)
-    plan = _plan(brain, model, request, spec)
-    details: dict[str, Any] = {
-        "evaluations": plan.evaluations * spec.replicates,
-        "memory_bytes": plan.memory_bytes,
-        "disk_bytes": plan.disk_bytes * _results(spec),
-        "seconds": None if plan.seconds is None else plan.seconds * spec.replicates,
-    }
-    text = plan.text if spec.replicates == 1 else f"{spec.replicates} times {plan.text}"
-    job.planned(text, name=name, **details)
+    plan, told = plan_simulation(spec, brain, model)
+    job.planned(told.text, name=name, **told.details)
     if spec.dry_run:
-        return {**details, "summary": [f"{text}."]}
-    _check_fits(plan, brain, model.device, spec.workers, _results(spec))
+        return {**told.details, "summary": [f"{told.text}."]}
+    check_room(plan, brain, model.device, spec.workers, results_of(spec))
     run = _Run(brain, source, model, plan, spec, job)
-    path = run.generate(name, request.seed) if spec.replicates == 1 else run.replicate(name)
+    path = run.generate(name, spec.seed) if spec.replicates == 1 else run.replicate(name)
     return {"path": path, "name": Path(path).name, "summary": [f"Generated {path}."]}
 
 
@@ -139,11 +130,6 @@ class _Run:
         )
 
 
-def _results(spec: SimulateSpec) -> int:
-    """How many results a job leaves: replicates, their mean and their standard deviation."""
-    return 1 if spec.replicates == 1 else spec.replicates + 2
-
-
 def resume(spec: ResumeSpec, job: JobContext) -> Result:
     """Go on with an interrupted simulation."""
     from napari_teramind.brain import open_brain
@@ -170,7 +156,7 @@ def resume(spec: ResumeSpec, job: JobContext) -> Result:
         began = build_spec(fields, f"The job of '{name}'")
         if not isinstance(began, SimulateSpec):
             raise UserError(f"The simulation '{name}' was not made by a job that can go on.")
-        source = _source(began, writer.provenance["threads"], writer.provenance["precision"])
+        source = network_source(began, writer.provenance["threads"], writer.provenance["precision"])
         model = source.load()
         if model.sha256 != writer.provenance["checkpoint_sha256"]:
             raise UserError(
@@ -231,84 +217,6 @@ def _unfinished_name(brain: BrainStore, wanted: str | None) -> str:
         f"{brain.path} has several unfinished simulations ({', '.join(names)}); name one with "
         "--name."
     )
-
-
-def _source(
-    spec: SimulateSpec, threads: int | None = None, precision: str | None = None
-) -> NetworkSource:
-    """Say how each process gets the network, and with how many threads it computes."""
-    import torch
-
-    from napari_teramind.simulate.workers import NetworkSource
-
-    device = pick_device(spec.device)
-    if precision is None:
-        precision = spec.precision
-    if precision == "auto":
-        precision = "bfloat16" if device.startswith("cuda") else "float32"
-    if threads is None:
-        threads = max(1, torch.get_num_threads() // spec.workers)
-    return NetworkSource(str(spec.checkpoint), read_panel(spec.genes), device, precision, threads)
-
-
-def _request(spec: SimulateSpec, brain: BrainStore) -> Request:
-    from napari_teramind.simulate.edits import parse_edit
-
-    roi, slices = _region(spec, brain)
-    return Request(
-        roi=roi,
-        slices=slices,
-        seed=spec.seed,
-        steps=spec.steps,
-        sampler=spec.sampler,
-        halo=spec.halo,
-        noise=spec.noise,
-        where=spec.where,
-        edits=tuple(parse_edit(edit) for edit in spec.edits),
-        structures=spec.structures,
-        outline=spec.outline,
-    )
-
-
-def _region(spec: SimulateSpec, brain: BrainStore) -> tuple[Roi, Slices]:
-    """Return the region that was asked for: by default, that of the structures or the outline."""
-    from napari_teramind.brain.bins import structure_box
-
-    depth, height, width = brain.shape
-    roi, slices = spec.roi, spec.slices
-    if spec.structures and (roi is None or slices is None):
-        box, levels = structure_box(brain, spec.structures, slices)
-        roi, slices = roi or box, slices or levels
-    if spec.outline and roi is None:
-        y, x = zip(*spec.outline, strict=True)
-        roi = (
-            max(0, int(min(y))),
-            min(height, ceil(max(y))),
-            max(0, int(min(x))),
-            min(width, ceil(max(x))),
-        )
-    return roi or (0, height, 0, width), slices or (0, depth)
-
-
-def _plan(brain: BrainStore, model: TeraMind, request: Request, spec: SimulateSpec) -> Plan:
-    """Plan a run; the time is measured if that is asked for, or takes little beside the run."""
-    from napari_teramind.simulate.calibrate import WORTH, seconds_per_evaluation
-    from napari_teramind.simulate.plan import plan_run
-
-    plan = plan_run(brain, model.config, request, model.device.type, model.dtype.itemsize)
-    if not spec.dry_run and plan.evaluations < WORTH * plan.layout.settings.batch:
-        return plan
-    pace = seconds_per_evaluation(model, plan.layout)
-    return replace(plan, seconds=pace * plan.evaluations / spec.workers)
-
-
-def _check_fits(plan: Plan, brain: BrainStore, device: Any, workers: int, results: int) -> None:
-    """Refuse what would not fit, rather than fail after hours."""
-    from napari_teramind.simulate.calibrate import free_memory
-    from napari_teramind.simulate.plan import check_fits
-
-    disk = shutil.disk_usage(brain.path).free if Path(brain.path).exists() else 0
-    check_fits(plan, free_memory(device) // workers, disk // results)
 
 
 def _free_name(brain: BrainStore) -> str:
