@@ -1,9 +1,10 @@
-"""Take a picture of a page, as a browser shows it: the report of a study, or a page of slices.
+r"""Take a picture of a page, as a browser shows it: the report of a study, or a page of slices.
 
 Usage::
 
     teramind reproduce studies/phantom.toml
-    python scripts/page_picture.py build/reproduce/report.html --out docs/images/report.png
+    python scripts/page_picture.py build/reproduce/report.html --out docs/images/report.png \
+        --top 5350 --shrink 1.6
 
 Needs Chromium (``apt install chromium``).
 """
@@ -56,9 +57,12 @@ def main() -> None:
     parser.add_argument("page", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--top", type=int, default=TALLEST, help="rows of pixels to keep")
+    parser.add_argument("--shrink", type=float, default=1.0)
     options = parser.parse_args()
     image = shoot(options.page)
     image = image.crop((0, 0, image.width, min(image.height, options.top)))
+    sides = (round(image.width / options.shrink), round(image.height / options.shrink))
+    image = image.resize(sides, Image.Resampling.LANCZOS)
     image.quantize(256, dither=Image.Dither.NONE).save(options.out, optimize=True)
     print(f"{options.out}: {image.width} x {image.height} px")
 
