@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_teramind.errors import UserError
+from napari_teramind.errors import JobError, UserError
 from napari_teramind.jobs.batch import tasks
 from napari_teramind.jobs.batch.board import Line, told_share
+from napari_teramind.jobs.batch.cluster import lost
 from napari_teramind.jobs.batch.session import Session
 from napari_teramind.jobs.events import Event, Failed, Finished, Planned, Warned, parse_event
 from napari_teramind.jobs.history import append_event
@@ -97,12 +98,17 @@ class Work(ABC):
         task = self._tasks.pop(future, None)
         if task is None or self.last is not None:
             return
+        if future.cancelled():  # not by us: the scheduler was gone for a while
+            raise JobError(lost(self.desk.workers.text))
         error = future.exception()
         if error is None:
             self._losses = 0
             self.took(future, future.result())
         elif type(error).__name__ == "KilledWorker":
             self._again(future, task, "its workers die again and again, as when memory is short")
+        elif isinstance(error, tasks.NotWantedError):
+            folder = self.line.folder.parent.parent
+            self._again(future, task, f"its workers do not see {folder}, which all must share")
         elif isinstance(error, UserError):
             self.end(Failed(message=str(error)))
         else:
