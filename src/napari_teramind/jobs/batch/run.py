@@ -207,7 +207,8 @@ class _Run:
 
     def _give_out(self, count: int) -> None:
         """Begin with jobs until every worker has enough to do."""
-        from napari_teramind.jobs.batch.works import SharedWork, WholeWork
+        from napari_teramind.jobs.batch.shared import SharedWork
+        from napari_teramind.jobs.batch.works import WholeWork
 
         enough = max(_LEAST_TASKS, 2 * count)
         for line in self._board.of("waiting"):
