@@ -327,9 +327,7 @@ def test_work_of_a_session_that_is_over_is_not_wanted(
     assert not watches[2].wanted()
 
 
-@pytest.mark.parametrize(
-    ("named", "expected"), [(None, ["0", "1"]), ("5,3", ["5", "3"]), ("", ["0", "1"])]
-)
+@pytest.mark.parametrize(("named", "expected"), [(None, ["0", "1"]), ("5,3", ["5", "3"])])
 def test_gpus_are_those_that_may_be_used(
     monkeypatch: pytest.MonkeyPatch, named: str | None, expected: list[str]
 ) -> None:
@@ -351,12 +349,16 @@ def test_workers_that_cannot_live_are_given_up(
     monkeypatch.setattr("napari_teramind.jobs.batch.local._MOST_SHORT", 2)
     try:
         with pytest.raises(JobError, match=r"die as soon as they are started.*workers\.log"):
-            for _ in range(600):
-                broken.tend()
-                time.sleep(0.1)
+            _tend(broken)
     finally:
         broken.end()
     assert "no-such-option" in log.read_text()
+
+
+def _tend(workers: LocalWorkers) -> None:
+    for _ in range(600):
+        workers.tend()
+        time.sleep(0.1)
 
 
 def test_what_slurm_is_asked_for(tmp_path: Path) -> None:
