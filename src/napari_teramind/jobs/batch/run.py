@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,7 +190,8 @@ class _Run:
                 for work in self._running:
                     work.look()
                 self._board.show(count)
-            self._workers.client.run(forget)
+            with suppress(Exception):  # all is done, whatever becomes of the cluster
+                self._workers.client.run(forget)
         finally:
             for work in self._running:
                 work.close()

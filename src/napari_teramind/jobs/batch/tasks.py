@@ -227,9 +227,12 @@ def _still_wanted(*progress: Any) -> None:
 
 
 def forget() -> None:
-    """Give the memory of the last network back."""
-    with _kept.lock:
-        _kept.clear()
+    """Give the memory of the last network back, if it is not in use."""
+    if _kept.lock.acquire(blocking=False):  # dask's own thread must not wait
+        try:
+            _kept.clear()
+        finally:
+            _kept.lock.release()
 
 
 def prepare_simulation(
