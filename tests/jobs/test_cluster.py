@@ -238,6 +238,7 @@ def test_a_scheduler_that_is_not_there(folder: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupted_batch_leaves_nothing_running(
     folder: Path, elsewhere: Elsewhere, make_network: Callable[..., Any]
 ) -> None:
@@ -270,7 +271,7 @@ def test_an_interrupted_batch_leaves_nothing_running(
 
 SBATCH = """#!/bin/sh
 cp "$1" "$PLAYED_SLURM/job-$$.sh"
-setsid sh "$1" >>"$PLAYED_SLURM/out.log" 2>&1 </dev/null &
+setsid sh "$PLAYED_SLURM/job-$$.sh" >>"$PLAYED_SLURM/out.log" 2>&1 </dev/null &
 echo $! >"$PLAYED_SLURM/$!.pid"
 echo "Submitted batch job $!"
 """
@@ -279,6 +280,7 @@ for job in "$@"; do kill -- -"$job"; echo "$job" >>"$PLAYED_SLURM/cancelled"; do
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid")
 def test_workers_of_slurm(
     folder: Path, plain: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
