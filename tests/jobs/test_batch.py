@@ -243,7 +243,7 @@ def test_done_jobs_are_left_out_and_failed_ones_done_again(folder: Path) -> None
 
 
 def test_interrupted_jobs_go_on(folder: Path) -> None:
-    long = changed(roi=None, slices=[0, 4], steps=20, where="all")
+    long = changed(roi=None, slices=[0, 4], steps=10, where="all")
     path = write_batch(folder / "b.toml", long)
     process = subprocess.Popen(
         command("batch", path), env=ENVIRONMENT, text=True, stderr=subprocess.PIPE
