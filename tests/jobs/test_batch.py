@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ from batches import (
     write_batch,
 )
 from napari_teramind.brain import open_brain
-from napari_teramind.errors import UserError
+from napari_teramind.errors import JobError, UserError
 from napari_teramind.jobs import Finished
 from napari_teramind.jobs.batch import Cluster, expand, read_batch
 from napari_teramind.jobs.batch.cluster import slurm_cluster
+from napari_teramind.jobs.batch.local import LocalWorkers, environment, visible_gpus
 from napari_teramind.jobs.batch.session import Session
 
 SIMULATE = {
@@ -241,7 +243,7 @@ def test_done_jobs_are_left_out_and_failed_ones_done_again(folder: Path) -> None
 
 
 def test_interrupted_jobs_go_on(folder: Path) -> None:
-    long = changed(roi=None, slices=[0, 4], steps=20, where="all")
+    long = changed(roi=None, slices=[0, 4], steps=10, where="all")
     path = write_batch(folder / "b.toml", long)
     process = subprocess.Popen(
         command("batch", path), env=ENVIRONMENT, text=True, stderr=subprocess.PIPE
@@ -323,6 +325,40 @@ def test_work_of_a_session_that_is_over_is_not_wanted(
     assert another.watch().wanted()
     another.end()
     assert not watches[2].wanted()
+
+
+@pytest.mark.parametrize(("named", "expected"), [(None, ["0", "1"]), ("5,3", ["5", "3"])])
+def test_gpus_are_those_that_may_be_used(
+    monkeypatch: pytest.MonkeyPatch, named: str | None, expected: list[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert visible_gpus() == expected
+    assert environment(3, expected[1])["CUDA_VISIBLE_DEVICES"] == expected[1]
+    assert environment(3)["OMP_NUM_THREADS"] == "3"
+
+
+def test_workers_that_cannot_live_are_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "workers.log"
+    # An option that no worker knows.
+    broken = LocalWorkers("tcp://127.0.0.1:1", ["--no-such-option"], [environment(1)], log)
+    monkeypatch.setattr("napari_teramind.jobs.batch.local._MOST_SHORT", 2)
+    try:
+        with pytest.raises(JobError, match=r"die as soon as they are started.*workers\.log"):
+            _tend(broken)
+    finally:
+        broken.end()
+    assert "no-such-option" in log.read_text()
+
+
+def _tend(workers: LocalWorkers) -> None:
+    for _ in range(600):
+        workers.tend()
+        time.sleep(0.1)
 
 
 def test_what_slurm_is_asked_for(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ class Board:
         now
             Do not wait for the second.
         """
-        if not now and time.monotonic() - self._last < _INTERVAL:
+        if not now and time.monotonic() - self._last < _INTERVAL * (1 + len(self.lines) / 1000):
             return
         self._last = time.monotonic()
         done, failed = len(self.of("done")), len(self.of("failed"))

@@ -8,31 +8,32 @@ this computer listens to this computer alone.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-
-import psutil
 
 from napari_teramind.errors import JobError, UserError
 from napari_teramind.jobs.batch.config import Cluster
+from napari_teramind.jobs.batch.local import (
+    LocalWorkers,
+    environment,
+    log,
+    usable_cores,
+    visible_gpus,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
-
-log = logging.getLogger("napari_teramind.batch")
-"""What happens to the cluster while a batch is carried out."""
 
 LOG_FILE = "cluster.log"
 ALLOWED_DEATHS = 20
 """Workers that may die of a task before it counts as guilty: others may have been at fault."""
 _CONNECT_SECONDS = 15
 _THEIRS = ("distributed", "tornado", "bokeh")
-_SPAWN = "distributed.nanny.pre-spawn-environ"
 _LOOPBACK = "127.0.0.1"
 
 
@@ -50,12 +51,15 @@ class Workers:
         With how many threads each computes; None: as its computer says.
     sharing
         How many share a computer's memory.
+    tend
+        Starts those anew that have died, where that is ours to do.
     """
 
     client: Client
     text: str
     threads: int | None
     sharing: int
+    tend: Callable[[], None] = lambda: None
 
     def check(self) -> None:
         """Say so if the scheduler is gone.
@@ -66,13 +70,12 @@ class Workers:
             If it is.
         """
         if self.client.status != "running":
-            raise JobError(
-                f"The scheduler at {self.text} went away; run the same command again to go on."
-            )
+            raise JobError(lost(self.text))
 
     def count(self) -> int:
         """How many there are now."""
         self.check()  # while dask looks for it again, it would wait
+        self.tend()
         try:
             return len(self.client.nthreads())
         except Exception as error:  # whatever a connection that breaks makes it raise
@@ -81,6 +84,11 @@ class Workers:
                 f"The scheduler at {self.text} does not answer ({error}); run the same command "
                 "again to go on."
             ) from error
+
+
+def lost(text: str) -> str:
+    """Say that a scheduler is gone."""
+    return f"The scheduler at {text} went away; run the same command again to go on."
 
 
 @contextmanager
@@ -155,27 +163,15 @@ def _client(address: Any, security: Any = None) -> Iterator[Client]:
 
 @contextmanager
 def _local(cluster: Cluster, folder: Path) -> Iterator[Workers]:
-    import dask
-    from distributed import Nanny, Scheduler, Security, SpecCluster
+    from distributed import Scheduler, Security, SpecCluster
 
-    gpus = visible_gpus()
-    count = cluster.workers or len(gpus) or _cores()
-    threads = cluster.threads or max(1, _cores() // count)
+    gpus, cores = visible_gpus(), usable_cores()
+    count = cluster.workers or len(gpus) or cores
+    threads = cluster.threads or max(1, cores // count)
+    environments = [
+        environment(threads, gpus[number % len(gpus)] if gpus else None) for number in range(count)
+    ]
     security = Security.temporary()
-    shared = {
-        "host": _LOOPBACK, "protocol": "tls://", "security": security, "nthreads": 1,
-        "dashboard_address": f"{_LOOPBACK}:0", "dashboard": False, "memory_limit": 0,
-    }  # fmt: skip
-    workers = {
-        number: {
-            "cls": Nanny,
-            "options": {
-                **shared,
-                "env": _environment(threads, gpus[number % len(gpus)] if gpus else None),
-            },
-        }
-        for number in range(count)
-    }
     scheduler = {
         "cls": Scheduler,
         "options": {
@@ -183,37 +179,34 @@ def _local(cluster: Cluster, folder: Path) -> Iterator[Workers]:
             "dashboard_address": f"{_LOOPBACK}:0", "dashboard": False,
         },
     }  # fmt: skip
-    # What a worker logs would come between our own sentences; its nanny's log says when it dies.
-    silent = {**dask.config.get(_SPAWN), "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical"}
     with (
-        dask.config.set({_SPAWN: silent}),
-        SpecCluster(workers=workers, scheduler=scheduler, security=security) as started,
+        SpecCluster(workers={}, scheduler=scheduler, security=security) as started,
+        TemporaryDirectory(prefix="teramind-tls-") as certificates,  # nobody else can look into it
         _client(started) as client,
     ):
-        yield Workers(client, "this computer", threads, count)
+        options = [
+            "--host", _LOOPBACK, "--nthreads", "1", "--no-nanny", "--no-dashboard",
+            "--memory-limit", "0", "--local-directory", certificates,
+            *_tls_options(security, Path(certificates)),
+        ]  # fmt: skip
+        address = started.scheduler_address
+        local = LocalWorkers(address, options, environments, folder / "workers.log")
+        try:
+            yield Workers(client, "this computer", threads, count, local.tend)
+        finally:
+            local.end()
 
 
-def _environment(threads: int, gpu: str | None) -> dict[str, str]:
-    """Return the environment of a worker: its threads, set before torch is loaded; its GPU."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    found = dict.fromkeys(names, str(threads)) | {"OMP_WAIT_POLICY": "PASSIVE"}
-    return found if gpu is None else found | {"CUDA_VISIBLE_DEVICES": gpu}
-
-
-def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
-
-    count = torch.cuda.device_count()
-    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return (named or [str(number) for number in range(count)])[:count]
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    whole = psutil.cpu_count(logical=False) or 1
-    allowed = getattr(psutil.Process(), "cpu_affinity", lambda: range(whole))()
-    return max(1, min(whole, len(allowed)))
+def _tls_options(security: Any, folder: Path) -> list[str]:
+    """Write a worker's certificates into a folder, and return the options that name them."""
+    names = {"ca_file": "--tls-ca-file", "cert": "--tls-cert", "key": "--tls-key"}
+    config = security.get_tls_config_for_role("worker")
+    options = []
+    for key, option in names.items():
+        file = folder / f"{key}.pem"
+        file.write_text(config[key], encoding="ascii")
+        options += [option, str(file)]
+    return options
 
 
 @contextmanager
@@ -292,8 +285,8 @@ def slurm_cluster(cluster: Cluster, folder: Path) -> Any:
     logs.mkdir(parents=True, exist_ok=True)
     certificates.mkdir(mode=0o700, exist_ok=True)
     cores = options.pop("cores", 1)
-    environment = _environment(_slurm_threads(cluster), None)
-    exports = [f"export {key}={value}" for key, value in environment.items()]
+    said = environment(_slurm_threads(cluster))
+    exports = [f"export {key}={value}" for key, value in said.items()]
     values = {
         "memory": "16GB", "job_name": "teramind", "log_directory": str(logs),
         "security": Security.temporary(), "protocol": "tls://",

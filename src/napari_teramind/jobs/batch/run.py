@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import queue
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,12 +127,8 @@ def _carry_out(batch: BatchFile, board: Board, context: JobContext) -> None:
     from napari_teramind.jobs.batch.cluster import workers_of
 
     session = Session(batch.out / "session")
-    session.beat()
-    try:
-        with workers_of(batch.cluster, batch.out) as workers:
-            _Run(board, context, workers, session).run()
-    finally:
-        session.end()
+    with session.beating(), workers_of(batch.cluster, batch.out) as workers:
+        _Run(board, context, workers, session).run()
 
 
 def _one_by_one(board: Board, context: JobContext) -> None:
@@ -170,7 +167,7 @@ class _Run:
     ) -> None:
         from napari_teramind.jobs.batch.works import Desk
 
-        self._board, self._workers, self._session = board, workers, session
+        self._board, self._workers = board, workers
         self._landed: queue.SimpleQueue[tuple[Work, Future]] = queue.SimpleQueue()
         self._desk = Desk(workers, session, self._land, context.warn)
         self._running: list[Work] = []
@@ -183,7 +180,6 @@ class _Run:
         """Give out what there is to do until all is done."""
         try:
             while self._running or self._board.of("waiting"):
-                self._session.beat()
                 count = self._count_workers()
                 self._give_out(count)
                 self._take()
@@ -194,14 +190,15 @@ class _Run:
                 for work in self._running:
                     work.look()
                 self._board.show(count)
-            self._workers.client.run(forget)
+            with suppress(Exception):  # all is done, whatever becomes of the cluster
+                self._workers.client.run(forget)
         finally:
             for work in self._running:
                 work.close()
 
     def _count_workers(self) -> int:
         """Count them, and log where some have come or gone."""
-        from napari_teramind.jobs.batch.cluster import log
+        from napari_teramind.jobs.batch.local import log
 
         count = self._workers.count()
         if count != self._count:
@@ -211,7 +208,8 @@ class _Run:
 
     def _give_out(self, count: int) -> None:
         """Begin with jobs until every worker has enough to do."""
-        from napari_teramind.jobs.batch.works import SharedWork, WholeWork
+        from napari_teramind.jobs.batch.shared import SharedWork
+        from napari_teramind.jobs.batch.works import WholeWork
 
         enough = max(_LEAST_TASKS, 2 * count)
         for line in self._board.of("waiting"):
@@ -222,21 +220,24 @@ class _Run:
             shared = isinstance(spec, SimulateSpec) and spec.replicates == 1 and not spec.dry_run
             work = (SharedWork if shared else WholeWork)(line, self._desk)
             self._running.append(work)
-            work.begin()
+            self._guarded(work, work.begin)
 
     def _take(self) -> None:
         """Take what has ended, if anything does soon."""
         try:
             work, future = self._landed.get(timeout=_LOOK_SECONDS)
         except queue.Empty:
-            self._workers.check()
             return
         self._workers.check()
-        if future.cancelled():  # by the job's own end; the scheduler's was looked for above
-            return
+        self._guarded(work, partial(work.land, future))
+
+    def _guarded(self, work: Work, action: Callable[[], None]) -> None:
+        """Let a job fail by what nobody foresaw, and the others go on."""
         try:
-            work.land(future)
-        except (OSError, RuntimeError) as error:
+            action()
+        except JobError:
+            raise
+        except Exception as error:
             self._workers.check()
             work.fail(error)
 

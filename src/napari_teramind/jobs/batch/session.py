@@ -8,8 +8,11 @@ batch that is begun again never meets what its former time left running.
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,13 +35,30 @@ class Session:
 
     def __init__(self, path: Path) -> None:
         self.path, self.token = path, uuid.uuid4().hex
-        self._last = float("-inf")
 
     def beat(self) -> None:
         """Say that the work is still wanted."""
-        if time.monotonic() - self._last >= BEAT_SECONDS:
-            self._last = time.monotonic()
-            replace_text(self.path, self.token)
+        replace_text(self.path, self.token)
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Say so all through a ``with`` block, whatever else this process is at."""
+        self.beat()
+        over = threading.Event()
+
+        def go_on() -> None:
+            while not over.wait(BEAT_SECONDS):
+                with suppress(OSError):  # a full disk, for a moment
+                    self.beat()
+
+        thread = threading.Thread(target=go_on, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.end()
 
     def end(self) -> None:
         """Say that it is not wanted any more."""

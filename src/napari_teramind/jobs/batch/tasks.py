@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,8 @@ def do_job(
     dict
         Its last event.
     """
+    if watch is not None and not watch.wanted():
+        raise NotWantedError
     forget()  # its memory, on a GPU above all, is the job's now
     place = Path(folder)
     begun = _await_former(place)
@@ -110,7 +113,8 @@ def _await_former(folder: Path) -> bool:
     while is_alive(process) and time.monotonic() < end:
         time.sleep(0.1)
     if process.get("host") == socket.gethostname() and is_alive(process):
-        psutil.Process(process["pid"]).kill()
+        with suppress(psutil.Error):
+            psutil.Process(process["pid"]).kill()
     return True
 
 
@@ -223,9 +227,12 @@ def _still_wanted(*progress: Any) -> None:
 
 
 def forget() -> None:
-    """Give the memory of the last network back."""
-    with _kept.lock:
-        _kept.clear()
+    """Give the memory of the last network back, if it is not in use."""
+    if _kept.lock.acquire(blocking=False):  # dask's own thread must not wait
+        try:
+            _kept.clear()
+        finally:
+            _kept.lock.release()
 
 
 def prepare_simulation(
