@@ -30,7 +30,10 @@ from batches import (
 from napari_teramind.brain import open_brain
 from napari_teramind.jobs import Finished, Warned
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL"),
+    pytest.mark.timeout(1500),  # beside other work; a minute on a quiet machine
+]
 
 LOCAL = {"kind": "local", "workers": 2, "threads": 1}
 STEPS = 4
@@ -91,7 +94,7 @@ def test_a_killed_worker_costs_time_only(folder: Path, plain: dict[str, bytes]) 
     process = start(path)
     wait_until(lambda: recorded(folder / "brain.zarr") > 0, process)
     kill_a_worker(process, random.Random(1))
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     told = events(out)
     assert isinstance(told[-1], Finished)
@@ -121,7 +124,7 @@ def test_ten_kills(folder: Path, plain: dict[str, bytes]) -> None:
         time.sleep(rng.uniform(0, 0.5))
         moments.append(recorded(brain))
         kill_a_worker(process, rng)
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=600)
         assert process.returncode == 0, (turn, err)
         assert arrays(brain, "a") == plain, turn
         shutil.rmtree(brain / "simulations" / "a")
@@ -211,7 +214,7 @@ def test_a_lost_scheduler_is_told_and_the_batch_goes_on(
     process = start(path, "--scheduler", address)
     wait_until(lambda: recorded(brain) > 0, process)
     elsewhere.kill_scheduler()
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 1, err
     sentence = f"The scheduler at {address} went away; run the same command again to go on."
     assert events(out)[-1].message == sentence
@@ -253,7 +256,7 @@ def test_an_interrupted_batch_leaves_nothing_running(
     process = start(path, "--scheduler", address)
     wait_until(lambda: (out / "last.safetensors").exists(), process)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 130, err
 
     from napari_teramind.training.record import read_record
@@ -263,7 +266,7 @@ def test_an_interrupted_batch_leaves_nothing_running(
     again = start(path, "--scheduler", address)
     wait_until(lambda: read_record(out).step > step, again)
     again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=60)
+    again.communicate(timeout=600)
     wait_until(lambda: read_record(out).state != "running")
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from napari_teramind.brain import open_brain
 
+pytestmark = pytest.mark.timeout(1500)  # beside other work; a minute on a quiet machine
+
 STUDY = """
 title = "Two small animals"
 out = "results"
