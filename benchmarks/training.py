@@ -24,7 +24,7 @@ from published.network import PublishedNetwork
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from napari_teramind.model import ModelConfig, TeraMind
+from napari_teramind.model import ModelConfig, TeraMind, kernels
 from napari_teramind.model.names import published_names
 from napari_teramind.training.loss import Batch, diffuse, losses
 
@@ -105,10 +105,12 @@ def make_step(
     loss: Callable[[Any, Batch], Tensor],
     batch: Batch,
     dtype: torch.dtype | None,
+    form: kernels.Kernels = "eager",
 ) -> Callable[[], None]:
     """Return a training step without the optimiser."""
 
     def step() -> None:
+        kernels.choose(form)
         network.zero_grad(set_to_none=True)
         with mixed(str(batch.noisy.device), dtype):
             value = loss(network, batch)
@@ -137,6 +139,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "published, float32": make_step(theirs, published_loss, batch, None),
         "ours, float32": make_step(ours, our_loss, batch, None),
         f"ours, {options.mixed} autocast": make_step(ours, our_loss, batch, low),
+        "ours, float32, compiled": make_step(ours, our_loss, batch, None, "compiled"),
+        f"ours, {options.mixed} autocast, compiled": make_step(
+            ours, our_loss, batch, low, "compiled"
+        ),
     }
     if device.startswith("cuda"):
         label = f"published, {options.mixed} autocast"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes everything that the Makefile's targets need, and is quick when it is there already:
-# missing system libraries (Debian family), a virtual environment in .venv, the pinned packages
+# missing system libraries and a C++ compiler (Debian family), a virtual environment in .venv, the pinned packages
 # of constraints.txt and this package itself, editable.
 #
 # usage: scripts/setup.sh [dependency group ...]        (default: dev)
@@ -35,6 +35,8 @@ libxcb-xinerama.so.0 libxcb-xinerama0
 libxcb-xkb.so.1 libxcb-xkb1
 LIBRARIES
     command -v Xvfb >/dev/null || echo xvfb
+    # torch.compile asks for it.
+    command -v c++ >/dev/null || command -v g++ >/dev/null || echo g++
     local package
     for package in libgl1-mesa-dri fonts-dejavu-core; do
         dpkg -s "$package" >/dev/null 2>&1 || echo "$package"

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from published.network import PublishedNetwork, upsample
 from torch import Tensor
 
-from napari_teramind.model import ModelConfig, TeraMind, gene_morph, layers
+from napari_teramind.model import ModelConfig, TeraMind, gene_gene, gene_morph, layers, norms
 from napari_teramind.model.network import Encoded
 
 
@@ -53,10 +53,14 @@ def _ours(x: Tensor) -> Tensor:
     return x.permute(0, 3, 4, 2, 1).contiguous()
 
 
-def unfuse_norms() -> None:
-    """Make this package's norms of ``pow``, ``mean`` and ``rsqrt``, in this process."""
+def unfuse() -> None:
+    """Take away what is faster than torch's plain operations but for the layout, in this process.
 
-    def forward(self: layers.RMSNorm, x: Tensor) -> Tensor:
+    Norms are then made of ``pow``, ``mean`` and ``rsqrt``, attention of two products and a softmax,
+    linear layers of matrix products.
+    """
+
+    def forward(self: norms.RMSNorm, x: Tensor) -> Tensor:
         h = x.float()
         h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6)
         return h.to(x.dtype) * self.weight
@@ -67,14 +71,12 @@ def unfuse_norms() -> None:
         h = h.to(x.dtype) * gain
         return F.silu(h if shift is None else h + shift)
 
-    layers.RMSNorm.forward = forward  # type: ignore[method-assign]
+    norms.RMSNorm.forward = forward  # type: ignore[method-assign]
     gene_morph.norm_silu = norm_silu
 
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        logits = (q @ k.transpose(-1, -2)).float() / q.shape[-1]
+        return torch.softmax(logits, dim=-1).to(v.dtype) @ v
 
-def unfuse_attention() -> None:
-    """Make attention of two products and a softmax, in this process."""
-
-    def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        return torch.softmax(scale * (q @ k.transpose(-1, -2)).float(), dim=-1).to(v.dtype) @ v
-
-    F.scaled_dot_product_attention = attention
+    gene_morph.attend = gene_gene.attend = attend
+    layers.linear = F.linear

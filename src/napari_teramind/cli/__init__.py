@@ -24,6 +24,7 @@ from napari_teramind.cli import (  # noqa: F401  # verbs
     train,
 )
 from napari_teramind.cli.app import app
+from napari_teramind.memory import keep_freed_memory
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +56,7 @@ def main() -> NoReturn:
     # Beside other busy programs, threads that spin while they wait made training 3 to 8 times
     # slower; must be set before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     try:
         code = run()
         sys.stdout.flush()

@@ -21,6 +21,7 @@ from napari_teramind.cli.options import (
     numbers,
     run_verb,
 )
+from napari_teramind.model.config import KernelsWish
 from napari_teramind.model.packaged import PACKAGED
 
 
@@ -87,6 +88,10 @@ def simulate(
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         Option(help="auto: bfloat16 on CUDA, float32 elsewhere."),
+    ] = "auto",
+    kernels: Annotated[
+        KernelsWish,
+        Option(help="compiled: faster, with a C++ compiler; auto: in long runs on a CPU."),
     ] = "auto",
     workers: Annotated[int, Option(min=1, help="Processes; on GPUs, one a GPU.")] = 1,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what it would take, and end.")] = False,

@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from napari_teramind.cli.app import app
 from napari_teramind.cli.options import ROI, Device, Json, Panel, Seed, examples, numbers, run_spec
+from napari_teramind.model.config import KernelsWish
 
 
 @app.command(
@@ -84,6 +85,10 @@ def train(
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"], Option(help="float16: as published.")
     ] = "float32",
+    kernels: Annotated[
+        KernelsWish,
+        Option(help="compiled: faster, with a C++ compiler; auto: in long runs on a CPU."),
+    ] = "auto",
     time_limit: Annotated[
         float | None, Option(help="Seconds after which training ends, saved.")
     ] = None,

@@ -27,6 +27,7 @@ from napari_teramind.jobs.process import EVENTS_FILE, SPEC_FILE
 from napari_teramind.jobs.runner import CANCELLED_MESSAGE, run_job
 from napari_teramind.jobs.specs import load_spec
 from napari_teramind.jobs.warmth import Warmth
+from napari_teramind.memory import keep_freed_memory
 
 GRACE_SECONDS = 5.0
 
@@ -78,6 +79,7 @@ class _Orders:
 def serve(idle_seconds: float) -> None:
     """Do what standard input asks for, until there has been nothing to do for so long."""
     let_others_first()
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's own affair
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     orders, warmth = _Orders(), Warmth()

@@ -22,6 +22,10 @@ METADATA_KEY = "teramind"
 
 Prediction = Literal["epsilon", "v"]
 
+Kernels = Literal["eager", "compiled"]
+KernelsWish = Literal["auto", "eager", "compiled"]
+"""Form of the norms' arithmetic; see :mod:`napari_teramind.model.kernels`."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_teramind.model.config import ModelConfig
-from napari_teramind.model.layers import MLP, RMSNorm, SliceConv, upsample
+from napari_teramind.model.layers import MLP, Linear, SliceConv, attend, upsample
+from napari_teramind.model.norms import RMSNorm
 
 
 class GeneGeneAttention(nn.Module):
@@ -22,10 +23,10 @@ class GeneGeneAttention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.gene_slices * config.bins**2
-        self.q = nn.Linear(width, width)
+        self.q = Linear(width, width)
         self.q_norm = RMSNorm(width)
-        self.v = nn.Linear(width, width)
-        self.proj = nn.Linear(width, width)
+        self.v = Linear(width, width)
+        self.proj = Linear(width, width)
         self.norm2 = RMSNorm(width)
         self.mlp = MLP(width)
         depth = config.gene_slices - config.image_slices + 1
@@ -79,10 +80,8 @@ class GeneGeneAttention(nn.Module):
         """Map counts (B, genes, S, b, b) to gene features (B, b, b, M, genes), not upsampled."""
         batch, genes, slices, bins, _ = g.shape
         tokens = g.flatten(2)
-        q = self.queries(tokens)[:, None]
-        v = self.v(tokens)[:, None]
-        mixed = F.scaled_dot_product_attention(q, q, v, scale=1 / q.shape[-1])[:, 0]
-        mixed = self.mlp(self.norm2(self.proj(mixed)))
+        q = self.queries(tokens)
+        mixed = self.mlp(self.norm2(self.proj(attend(q, q, self.v(tokens)))))
         grid = mixed.view(batch, genes, slices, bins, bins).permute(0, 3, 4, 2, 1).contiguous()
         out: Tensor = self.down_z(grid)
         return out

@@ -13,7 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_teramind.model.config import ModelConfig
-from napari_teramind.model.layers import MLP, RMSNorm, SliceConv, downsample, norm_silu, upsample
+from napari_teramind.model.layers import (
+    MLP,
+    Dropout,
+    Linear,
+    SliceConv,
+    attend,
+    downsample,
+    upsample,
+)
+from napari_teramind.model.norms import RMSNorm, norm_silu
 
 
 class TimeEmbedding(nn.Module):
@@ -57,10 +66,12 @@ class ResidualBlock(nn.Module):
         slices = config.image_slices
         self.resample = resample
         self.norm1 = RMSNorm(channels_in)
-        self.conv1 = SliceConv(channels_in, channels_out, (3, 3, 3), slices)
+        self.conv1 = SliceConv(
+            channels_in, channels_out, (3, 3, 3), slices, upsamples=resample is upsample
+        )
         self.time = nn.Linear(config.time_channels, 2 * channels_out)
         self.norm2 = RMSNorm(channels_out)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.conv2 = SliceConv(channels_out, channels_out, (3, 3, 3), slices, zero_init=True)
         self.skip = (
             SliceConv(channels_in, channels_out, (1, 1, 1), slices)
@@ -72,8 +83,10 @@ class ResidualBlock(nn.Module):
         """Map x (B, y, x, M, C) and SiLU of the time embedding (B, E) to (B, y', x', M, C')."""
         h = norm_silu(x, self.norm1.weight)
         if self.resample is not None:
-            h, x = self.resample(h), self.resample(x)
-        h = self.conv1(h)
+            x = self.resample(x)
+        if self.resample is downsample:
+            h = downsample(h)
+        h = self.conv1(h)  # upsamples by itself
         scale, shift = self.time(time)[:, None, None, None].chunk(2, dim=-1)
         h = norm_silu(h, self.norm2.weight * (1 + scale), shift)
         h = self.conv2(self.dropout(h))
@@ -91,15 +104,15 @@ class GeneMorphAttention(nn.Module):
 
     def __init__(self, channels: int, gene_channels: int) -> None:
         super().__init__()
-        self.modulation = nn.Linear(gene_channels, 7 * channels)
+        self.modulation = Linear(gene_channels, 7 * channels)
         self.norm1 = RMSNorm(channels)
         self.norm2 = RMSNorm(channels)
-        self.q = nn.Linear(channels, channels)
-        self.k = nn.Linear(channels, channels)
-        self.v = nn.Linear(channels, channels)
+        self.q = Linear(channels, channels)
+        self.k = Linear(channels, channels)
+        self.v = Linear(channels, channels)
         self.q_norm = RMSNorm(channels)
         self.k_norm = RMSNorm(channels)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
         self.mlp = MLP(channels)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
@@ -112,20 +125,17 @@ class GeneMorphAttention(nn.Module):
         k = self.k_norm(self.k(embedding))
         v = self.v(embedding)
         attended = _merge_windows(
-            F.scaled_dot_product_attention(
-                _split_windows(q), _split_windows(k), _split_windows(v), scale=1 / q.shape[-1]
-            ),
-            m.shape,
+            attend(_split_windows(q), _split_windows(k), _split_windows(v)), m.shape
         )
         m = torch.addcmul(m, gate, self.proj(attended))
         return torch.addcmul(m, gate2, self.mlp(torch.addcmul(shift2, self.norm2(m), 1 + scale2)))
 
 
 def _split_windows(x: Tensor) -> Tensor:
-    """Cut (B, y, x, M, C) into 2 x 2 windows: (4 B, 1 head, positions, C)."""
+    """Cut (B, y, x, M, C) into 2 x 2 windows: (4 B, positions, C)."""
     batch, height, width, slices, channels = x.shape
     x = x.view(batch, 2, height // 2, 2, width // 2, slices, channels)
-    return x.transpose(2, 3).reshape(4 * batch, 1, -1, channels)
+    return x.transpose(2, 3).reshape(4 * batch, -1, channels)
 
 
 def _merge_windows(x: Tensor, shape: Sequence[int]) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 
 from napari_teramind.brain.pyramid import Unit
 from napari_teramind.brain.result import ResultReader, ResultWriter
+from napari_teramind.model import kernels
 from napari_teramind.model.network import TeraMind
 from napari_teramind.simulate.batches import Batches
 from napari_teramind.simulate.region import PatchBox
@@ -277,4 +278,5 @@ def computation(model: TeraMind) -> dict[str, Any]:
         "device": f"{device.type}: {name or platform.machine()}",
         "precision": str(model.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
+        "kernels": kernels.chosen(),
     }

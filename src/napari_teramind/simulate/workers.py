@@ -23,6 +23,7 @@ from napari_teramind.simulate.tissue import ActivePatches
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
     from napari_teramind.model import TeraMind
+    from napari_teramind.model.config import Kernels
     from napari_teramind.simulate.roi import GroupRun, Report
 
 Warn = Callable[[str], None]
@@ -47,6 +48,8 @@ class NetworkSource:
         Name of the floating-point type.
     threads
         Threads of a process; equal numbers give equal bits.
+    kernels
+        Form of the norms' arithmetic; see :mod:`napari_teramind.model.kernels`.
     """
 
     path: str
@@ -54,13 +57,15 @@ class NetworkSource:
     device: str
     precision: str
     threads: int | None = None
+    kernels: Kernels = "eager"
 
     def load(self, worker: int = 0) -> TeraMind:
         """Load the network, for the worker of this number."""
         import torch
 
-        from napari_teramind.model import load_model
+        from napari_teramind.model import kernels, load_model
 
+        kernels.choose(self.kernels)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         device = self.device

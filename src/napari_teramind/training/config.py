@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from napari_teramind.errors import UserError
-from napari_teramind.model.config import BIN, Prediction
+from napari_teramind.model.config import BIN, KernelsWish, Prediction
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Optimizer = Literal["adam", "muon"]
+
+LONG = 100
+"""Steps from which on compiled kernels save more time than compiling takes."""
 
 FREE = frozenset(
     {
@@ -25,6 +28,7 @@ FREE = frozenset(
         "sample_steps",
         "workers",
         "processes",
+        "kernels",
     }
 )
 """Settings that may change when a run is resumed; they do not say what is learned from what."""
@@ -75,6 +79,9 @@ class TrainConfig:
         published.
     precision
         ``"float32"``, or mixed precision: ``"bfloat16"``, or ``"float16"`` as published.
+    kernels
+        Form of the norms' arithmetic: ``"eager"``, ``"compiled"``, or ``"auto"``: compiled in
+        runs of a hundred steps and more on a CPU, where there is a C++ compiler.
     focus
         (low, high, share): this share of the times t is drawn from [low, high), the others from
         all, as published (None). What a short training lacks is learned at middle times, where
@@ -118,6 +125,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.995
     precision: Precision = "float32"
+    kernels: KernelsWish = "auto"
     focus: tuple[int, int, float] | None = None
     seed: int = 0
     save_every: float = 60.0

@@ -18,8 +18,9 @@ import torch
 
 import napari_teramind
 from napari_teramind.errors import UserError
+from napari_teramind.model import kernels
 from napari_teramind.model.config import ModelConfig
-from napari_teramind.training.config import TrainConfig
+from napari_teramind.training.config import LONG, TrainConfig
 from napari_teramind.training.folder import RunFolder
 from napari_teramind.training.loader import Batches, default_workers
 from napari_teramind.training.parallel import Shared, Team, is_first
@@ -164,6 +165,8 @@ def fit(
         "versions": _versions(),
         "job": dict(job or {}),
     }
+    kernels.choose(kernels.decide(config.kernels, device, config.steps >= LONG))
+    header["kernels"] = kernels.chosen()
     team = Team(device, config.processes)
     folder = RunFolder.claim(run_dir, header, resume) if is_first() else None
     try:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
-from napari_teramind.training.config import TrainConfig
+from napari_teramind.model import kernels
+from napari_teramind.training.config import LONG, TrainConfig
 from napari_teramind.training.loop import network_shape
 from napari_teramind.training.source import SampleSource, common_panel
 from napari_teramind.training.step import Objective, make_batch, start, take_step
@@ -71,6 +72,7 @@ def estimate(
     UserError
         If the brains do not go together or the device has not the memory for one sample.
     """
+    kernels.choose(kernels.decide(config.kernels, device, config.steps >= LONG))
     panel = common_panel(brains, config.genes)
     shape, _ = network_shape(brains, panel, config)
     tell = report or (lambda *_: None)

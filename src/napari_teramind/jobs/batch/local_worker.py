@@ -7,6 +7,7 @@ those of ``dask worker``; ends when its standard input is closed.
 from __future__ import annotations
 
 from napari_teramind.jobs.process import end_with_stdin
+from napari_teramind.memory import keep_freed_memory
 
 _GRACE_SECONDS = 1.0
 
@@ -15,6 +16,7 @@ def main() -> None:
     """Run the worker."""
     from distributed.cli.dask_worker import main as dask_worker
 
+    keep_freed_memory()
     end_with_stdin(_GRACE_SECONDS)
     dask_worker()
 

@@ -58,12 +58,9 @@ class SharedWork(Work):
         except UserError as error:
             self.end(Failed(message=str(error)))
             return
-        threads, precision = self.desk.workers.threads, None
-        if began is not None:  # the same bytes need the same of both
-            threads, precision = began["threads"], began["precision"]
         self._tell("Planning")
         self.submit(
-            tasks.prepare_simulation, self._spec, __version__, threads, precision,
+            tasks.prepare_simulation, self._spec, __version__, self.desk.workers.threads, began,
             self.desk.workers.sharing,
         )  # fmt: skip
 
@@ -116,7 +113,8 @@ class SharedWork(Work):
             return False
         found, wanted = self._brain.simulations[self._name].provenance, self._prepared.provenance
         same = all(
-            found.get(key) == wanted[key] for key in ("checkpoint_sha256", "precision", "threads")
+            found.get(key) == wanted[key]
+            for key in ("checkpoint_sha256", "precision", "threads", "kernels")
         )
         return same and Request.from_dict(found["request"]) == self._prepared.layout.request
 

@@ -11,9 +11,9 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,11 +196,15 @@ class _Kept:
         """Return a network, with this process computing as its source says."""
         import torch
 
+        from napari_teramind.model import kernels
+
         if self._model is None or self._model[0] != source:
             self.clear()
             self._model = (source, source.load())
-        elif source.threads is not None:
-            torch.set_num_threads(source.threads)
+        else:
+            kernels.choose(source.kernels)
+            if source.threads is not None:
+                torch.set_num_threads(source.threads)
         return self._model[1]
 
     def run(self, source: NetworkSource, brain: str, layout: Layout) -> GroupRun:
@@ -239,7 +243,7 @@ def prepare_simulation(
     spec: SimulateSpec,
     version: str,
     threads: int | None,
-    precision: str | None,
+    begun: Mapping[str, Any] | None,
     sharing: int,
 ) -> Prepared:
     """Check a simulation where it will be computed, and plan it.
@@ -250,8 +254,10 @@ def prepare_simulation(
         The job.
     version
         Of this package, where the batch was started.
-    threads, precision
-        How it computes, where that is decided; as when a result is gone on with.
+    threads
+        Of each worker.
+    begun
+        Provenance of the result, if it was begun.
     sharing
         Workers that share a computer's memory.
 
@@ -263,6 +269,7 @@ def prepare_simulation(
     from napari_teramind import __version__
     from napari_teramind.brain import open_brain
     from napari_teramind.jobs.verbs.planning import check_room, network_source, plan_simulation
+    from napari_teramind.model import kernels
     from napari_teramind.simulate.run import describe
 
     if version != __version__:
@@ -273,9 +280,14 @@ def prepare_simulation(
     with _kept.lock:
         alone = spec.model_copy(update={"workers": 1})
         brain = open_brain(spec.brain)
-        source = network_source(alone, threads, precision)
+        source = network_source(alone, threads, begun)
         model = _kept.network(source)
-        plan, told = plan_simulation(alone, brain, model)
+        if begun is None:
+            plan, told = plan_simulation(alone, brain, model)
+            source = replace(source, kernels=kernels.chosen())
+        else:  # in the form that it was begun with
+            same = alone.model_copy(update={"kernels": source.kernels})
+            plan, told = plan_simulation(same, brain, model)
         check_room(plan, brain, model.device, sharing, 1)
         provenance = describe(model, plan.layout, alone.model_dump(mode="json"))
     return Prepared(plan.layout, source, provenance, told.text)

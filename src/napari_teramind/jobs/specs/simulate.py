@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from napari_teramind.errors import UserError
 from napari_teramind.jobs.specs.base import Checkpoint, JobPath, Location, Roi, Slices, Spec
+from napari_teramind.model.config import KernelsWish
 from napari_teramind.model.packaged import PACKAGED
 
 
@@ -49,6 +50,7 @@ class SimulateSpec(Spec):
     replicates: Annotated[int, Field(ge=1, le=1000)] = 1
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    kernels: KernelsWish = "auto"
     workers: Annotated[int, Field(ge=1)] = 1
     dry_run: bool = False
     preview_folder: JobPath | None = None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from napari_teramind.jobs.specs.base import JobPath, Location, Roi, Spec
+from napari_teramind.model.config import KernelsWish
 from napari_teramind.training.presets import PRESETS
 
 Count = Annotated[int, Field(ge=0)]
@@ -52,6 +53,7 @@ class TrainSpec(Spec):
     clip: Annotated[float, Field(gt=0)] = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    kernels: KernelsWish = "auto"
     focus: tuple[Count, Count, Annotated[float, Field(ge=0, le=1)]] | None = None
     seed: Count = 0
     save_every: Annotated[float, Field(gt=0)] = 60.0

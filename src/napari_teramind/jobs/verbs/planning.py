@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -16,8 +17,13 @@ from napari_teramind.simulate import Request
 if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
     from napari_teramind.model import TeraMind
+    from napari_teramind.model.config import Kernels
     from napari_teramind.simulate.plan import Plan
     from napari_teramind.simulate.workers import NetworkSource
+
+
+WORTH_COMPILING = 4000
+"""Evaluations from which on compiled kernels save more time than compiling takes."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +65,37 @@ def results_of(spec: SimulateSpec) -> int:
 
 
 def network_source(
-    spec: SimulateSpec, threads: int | None = None, precision: str | None = None
+    spec: SimulateSpec, threads: int | None = None, begun: Mapping[str, Any] | None = None
 ) -> NetworkSource:
-    """Say how each process gets the network, and with how many threads it computes."""
+    """Say how each process gets the network, and how it computes.
+
+    Parameters
+    ----------
+    spec
+        The job.
+    threads
+        Of each process; default: this process's, shared by the job's workers.
+    begun
+        Provenance of a result that is gone on with: what its bytes depend on stays as it was.
+    """
     import torch
 
+    from napari_teramind.model.kernels import find_compiler
     from napari_teramind.simulate.workers import NetworkSource
 
     device = pick_device(spec.device)
-    if precision is None:
-        precision = spec.precision
+    path, panel = str(spec.checkpoint), read_panel(spec.genes)
+    if begun is not None:
+        form: Kernels = "eager"
+        if begun.get("kernels") == "compiled" and find_compiler():
+            form = "compiled"
+        return NetworkSource(path, panel, device, begun["precision"], begun["threads"], form)
+    precision = spec.precision
     if precision == "auto":
         precision = "bfloat16" if device.startswith("cuda") else "float32"
     if threads is None:
         threads = max(1, torch.get_num_threads() // spec.workers)
-    return NetworkSource(str(spec.checkpoint), read_panel(spec.genes), device, precision, threads)
+    return NetworkSource(path, panel, device, precision, threads)
 
 
 def _request(spec: SimulateSpec, brain: BrainStore) -> Request:
@@ -116,11 +138,18 @@ def _region(spec: SimulateSpec, brain: BrainStore) -> tuple[Roi, Slices]:
 
 
 def _plan(brain: BrainStore, model: TeraMind, request: Request, spec: SimulateSpec) -> Plan:
-    """Plan a run; the time is measured if that is asked for, or takes little beside the run."""
+    """Plan a run, and choose the form of its kernels.
+
+    The time is measured if that is asked for, or takes little beside the run.
+    """
+    from napari_teramind.model import kernels
     from napari_teramind.simulate.calibrate import WORTH, seconds_per_evaluation
     from napari_teramind.simulate.plan import plan_run
 
     plan = plan_run(brain, model.config, request, model.device.type, model.dtype.itemsize)
+    kernels.choose(
+        kernels.decide(spec.kernels, model.device.type, plan.evaluations >= WORTH_COMPILING)
+    )
     if not spec.dry_run and plan.evaluations < WORTH * plan.layout.settings.batch:
         return plan
     pace = seconds_per_evaluation(model, plan.layout)

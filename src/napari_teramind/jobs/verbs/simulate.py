@@ -45,6 +45,7 @@ def simulate(spec: SimulateSpec, job: JobContext) -> Result:
     from napari_teramind.brain import open_brain
     from napari_teramind.brain.layout import check_name
     from napari_teramind.brain.runs import settle
+    from napari_teramind.model import kernels
 
     brain = open_brain(spec.brain)
     if not spec.dry_run:
@@ -53,6 +54,7 @@ def simulate(spec: SimulateSpec, job: JobContext) -> Result:
     source = network_source(spec)
     model = source.load() if job.warmth is None else job.warmth.network(source)
     plan, told = plan_simulation(spec, brain, model)
+    source = replace(source, kernels=kernels.chosen())
     job.planned(told.text, name=name, **told.details)
     if spec.dry_run:
         return {**told.details, "summary": [f"{told.text}."]}
@@ -156,7 +158,7 @@ def resume(spec: ResumeSpec, job: JobContext) -> Result:
         began = build_spec(fields, f"The job of '{name}'")
         if not isinstance(began, SimulateSpec):
             raise UserError(f"The simulation '{name}' was not made by a job that can go on.")
-        source = network_source(began, writer.provenance["threads"], writer.provenance["precision"])
+        source = network_source(began, begun=writer.provenance)
         model = source.load()
         if model.sha256 != writer.provenance["checkpoint_sha256"]:
             raise UserError(
@@ -164,7 +166,7 @@ def resume(spec: ResumeSpec, job: JobContext) -> Result:
                 "one with --checkpoint."
             )
         now = computation(model)
-        differs = [key for key in now if now[key] != writer.provenance[key]]
+        differs = [key for key in now if now[key] != writer.provenance.get(key, now[key])]
         if differs:
             writer.update_provenance({"resumed_with": now})
             job.warn(
