@@ -2,8 +2,8 @@
 
 ``python benchmarks/training.py`` gives both networks the same weights (random, none zero) and the
 same batches, checks that loss and gradients agree, and times loss and backward pass of each in
-turn, in one process with one number of threads: the published form in float32, ours in float32 and
-in mixed precision. Results go to ``benchmarks/results/training.json``; ``--profile`` prints where
+turn, each in a process of its own with one number of threads: the published form in float32, ours
+in float32 and in mixed precision. Results go to ``benchmarks/results/training.json``; ``--profile`` prints where
 the time of our step goes instead.
 """
 
@@ -12,9 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from published.network import PublishedNetwork
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from napari_teramind.memory import keep_freed_memory
 from napari_teramind.model import ModelConfig, TeraMind, kernels
 from napari_teramind.model.names import published_names
 from napari_teramind.training.loss import Batch, diffuse, losses
@@ -105,12 +109,10 @@ def make_step(
     loss: Callable[[Any, Batch], Tensor],
     batch: Batch,
     dtype: torch.dtype | None,
-    form: kernels.Kernels = "eager",
 ) -> Callable[[], None]:
     """Return a training step without the optimiser."""
 
     def step() -> None:
-        kernels.choose(form)
         network.zero_grad(set_to_none=True)
         with mixed(str(batch.noisy.device), dtype):
             value = loss(network, batch)
@@ -119,47 +121,119 @@ def make_step(
     return step
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Check agreement, then time all variants in turn."""
-    device = options.device
-    config = ModelConfig(
+@dataclass(frozen=True)
+class Side:
+    """One way to train, which is timed in a process of its own.
+
+    Attributes
+    ----------
+    label
+        What people read.
+    published
+        The network in its published form, or ours.
+    precision
+        Name of a type, for mixed precision where it is not float32.
+    kernels
+        Form of our norms.
+    kept
+        Whether the process keeps freed memory, as every job of this package does.
+    """
+
+    label: str
+    published: bool
+    precision: str = "float32"
+    kernels: kernels.Kernels = "eager"
+    kept: bool = True
+
+
+def sides(options: argparse.Namespace) -> list[Side]:
+    """List what is timed; the first is what the others are compared with."""
+    low = options.mixed
+    found = [
+        Side("published, float32", published=True, kept=False),
+        Side("published, float32, freed memory kept", published=True),
+        Side("ours, float32, eager norms", published=False),
+        Side("ours, float32", published=False, kernels="compiled"),
+        Side(f"ours, {low} autocast, eager norms", published=False, precision=low),
+        Side(f"ours, {low} autocast", published=False, precision=low, kernels="compiled"),
+    ]
+    if options.device.startswith("cuda"):
+        found.insert(2, Side(f"published, {low} autocast", published=True, precision=low))
+    return found
+
+
+def step_of(side: Side, options: argparse.Namespace) -> Callable[[], None]:
+    """Set this process up for one way to train, and return its step."""
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    if side.kept:
+        keep_freed_memory()
+    kernels.choose(side.kernels)
+    ours, theirs = networks(configuration(options), options.device)
+    batch = make_batch(ours.config, options.batch, options.device)
+    dtype = None if side.precision == "float32" else getattr(torch, side.precision)
+    if side.published:
+        return make_step(theirs.train(), published_loss, batch, dtype)
+    return make_step(ours.train(), our_loss, batch, dtype)
+
+
+def serve(side: Side, options: argparse.Namespace) -> None:
+    """Take a step whenever a line is read, and print its wall and processor seconds."""
+    step = step_of(side, options)
+    for _ in sys.stdin:
+        processor = time.process_time()
+        wall = machine.seconds(step, options.device)
+        print(json.dumps((wall, time.process_time() - processor)), flush=True)
+
+
+def configuration(options: argparse.Namespace) -> ModelConfig:
+    """Shape of both networks."""
+    return ModelConfig(
         genes=options.genes, channels=options.channels, time_channels=8 * options.channels
     )
-    ours, theirs = networks(config, device)
-    small = make_batch(config, 1, device)
-    agrees = agreement(ours, theirs, small)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Check agreement, then time all ways in turn, each in a process of its own.
+
+    In turn, so that whatever else the machine does falls on all of them alike.
+    """
+    ours, theirs = networks(configuration(options), options.device)
+    agrees = agreement(ours, theirs, make_batch(ours.config, 1, options.device))
     print("relative differences, float32:", agrees, flush=True)
     if max(agrees.values()) > 1e-3:
         raise RuntimeError("The two networks do not agree.")
-    ours.train()
-    theirs.train()
-    batch = make_batch(config, options.batch, device)
-    low = getattr(torch, options.mixed)
-    steps = {
-        "published, float32": make_step(theirs, published_loss, batch, None),
-        "ours, float32": make_step(ours, our_loss, batch, None),
-        f"ours, {options.mixed} autocast": make_step(ours, our_loss, batch, low),
-        "ours, float32, compiled": make_step(ours, our_loss, batch, None, "compiled"),
-        f"ours, {options.mixed} autocast, compiled": make_step(
-            ours, our_loss, batch, low, "compiled"
-        ),
-    }
-    if device.startswith("cuda"):
-        label = f"published, {options.mixed} autocast"
-        steps[label] = make_step(theirs, published_loss, batch, low)
-    if options.profile:
-        for label in list(steps)[1:]:
-            show_profile(label, steps[label])
-        return {}
-    times: dict[str, list[tuple[float, float]]] = {label: [] for label in steps}
-    # In turn, so that whatever else the machine does falls on all of them alike.
-    for number in range(options.repeats + 1):
-        for label, step in steps.items():
-            processor = time.process_time()
-            wall = machine.seconds(step, device)
-            if number:
-                times[label].append((wall, time.process_time() - processor))
+    del ours, theirs
+    times: dict[str, list[tuple[float, float]]] = {}
+    with ExitStack() as stack:
+        started = [(side, stack.enter_context(_started(side))) for side in sides(options)]
+        for number in range(options.repeats + 1):
+            for side, process in started:
+                wall, processor = _ask(process)
+                if number:  # the first step of each makes its kernels
+                    times.setdefault(side.label, []).append((wall, processor))
     return {"agreement": agrees, "runs": _runs(times, options.batch)}
+
+
+@contextmanager
+def _started(side: Side) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, __file__, *sys.argv[1:], "--side", json.dumps(asdict(side))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def _ask(process: subprocess.Popen[str]) -> tuple[float, float]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError("A measurement failed; its message stands above.")
+    wall, processor = json.loads(line)
+    return wall, processor
 
 
 def _runs(times: dict[str, list[tuple[float, float]]], batch: int) -> list[dict[str, Any]]:
@@ -207,14 +281,20 @@ def main() -> None:
     add("--threads", type=int, help="processor threads; torch's own choice if not given")
     add("--profile", action="store_true")
     add("--results", type=Path, default=RESULTS)
+    add("--side", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.side:
+        serve(Side(**json.loads(options.side)), options)
+        return
+    if options.profile:
+        side = sides(options)[-1]
+        show_profile(side.label, step_of(side, options))
+        return
     torch.set_num_threads(options.threads or torch.get_num_threads())
     results = measure(options)
-    if options.profile:
-        return
     results["machine"] = {**machine.facts(options.device), "threads": torch.get_num_threads()}
     results["settings"] = {
-        k: v for k, v in vars(options).items() if k not in ("profile", "results")
+        k: v for k, v in vars(options).items() if k not in ("profile", "results", "side")
     }
     options.results.parent.mkdir(exist_ok=True)
     options.results.write_text(json.dumps(results, indent=2) + "\n")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from published.network import PublishedNetwork, upsample
 from torch import Tensor
 
-from napari_teramind.model import ModelConfig, TeraMind, gene_gene, gene_morph, layers, norms
+from napari_teramind.model import ModelConfig, TeraMind, convs, gene_gene, gene_morph, layers, norms
 from napari_teramind.model.network import Encoded
 
 
@@ -79,4 +79,5 @@ def unfuse() -> None:
         return torch.softmax(logits, dim=-1).to(v.dtype) @ v
 
     gene_morph.attend = gene_gene.attend = attend
-    layers.linear = F.linear
+    layers.linear = convs.linear = F.linear
+    convs.SliceConv._by_three = lambda *_: False  # type: ignore[method-assign]

@@ -16,7 +16,7 @@ from tests.conftest import PARITY
 import napari_teramind as tm
 from napari_teramind.diffusion.samplers import plan_steps
 from napari_teramind.model import ModelConfig, TeraMind, save_model
-from napari_teramind.model.layers import upsample
+from napari_teramind.model.convs import upsample
 from napari_teramind.training.loss import diffuse, losses
 
 Tensors = dict[str, torch.Tensor]

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from napari_teramind.errors import UserError
 from napari_teramind.model import kernels
-from napari_teramind.model.layers import Dropout, SliceConv, attend, linear, upsample
+from napari_teramind.model.convs import SliceConv, upsample
+from napari_teramind.model.layers import Dropout, attend, linear
 from napari_teramind.model.norms import norm_silu
 
 
@@ -84,13 +85,18 @@ def test_attention_in_bfloat16_is_that_of_float32() -> None:
     torch.testing.assert_close(low.float(), expected, atol=2e-2, rtol=2e-2)
 
 
+@pytest.mark.parametrize("channels_out", [7, 33])
 @pytest.mark.parametrize("slices", [1, 2, 4])
-def test_a_convolution_of_what_was_not_upsampled(slices: int) -> None:
-    plain = SliceConv(5, 7, (3, 3, 3), slices)
-    fast = SliceConv(5, 7, (3, 3, 3), slices, upsamples=True)
-    fast.load_state_dict(plain.state_dict())
+@pytest.mark.parametrize("upsamples", [False, True])
+def test_convolutions_over_slices(slices: int, channels_out: int, upsamples: bool) -> None:
+    """All ways of a Conv3d: packed, by three, as it is; of what was upsampled, without that."""
+    fast = SliceConv(5, channels_out, (3, 3, 3), slices, upsamples=upsamples)
+    plain = torch.nn.Conv3d(5, channels_out, 3, padding=1)
+    plain.load_state_dict(fast.state_dict())
     x = torch.randn(2, 6, 4, slices, 5, requires_grad=True)
-    expected, found = plain(upsample(x)), fast(x)
+    seen = upsample(x) if upsamples else x
+    expected = plain(seen.permute(0, 4, 3, 1, 2)).permute(0, 3, 4, 2, 1)
+    found = fast(x)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     grad = torch.randn_like(expected)
     wanted = torch.autograd.grad(expected, (x, *plain.parameters()), grad)

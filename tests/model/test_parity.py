@@ -12,7 +12,7 @@ from tests.conftest import PARITY
 import napari_teramind as tm
 from napari_teramind.diffusion.schedule import alphas_bar, respaced_betas, timesteps
 from napari_teramind.model import TeraMind, load_model
-from napari_teramind.model.layers import upsample
+from napari_teramind.model.convs import upsample
 from napari_teramind.model.names import published_names
 from napari_teramind.simulate.wavefront import Settings
 from napari_teramind.training.loss import Batch, diffuse, losses

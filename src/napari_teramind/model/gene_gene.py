@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_teramind.model.config import ModelConfig
-from napari_teramind.model.layers import MLP, Linear, SliceConv, attend, upsample
+from napari_teramind.model.convs import SliceConv, upsample
+from napari_teramind.model.layers import MLP, Linear, attend
 from napari_teramind.model.norms import RMSNorm
 
 

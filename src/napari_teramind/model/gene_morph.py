@@ -13,15 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_teramind.model.config import ModelConfig
-from napari_teramind.model.layers import (
-    MLP,
-    Dropout,
-    Linear,
-    SliceConv,
-    attend,
-    downsample,
-    upsample,
-)
+from napari_teramind.model.convs import SliceConv, downsample, upsample
+from napari_teramind.model.layers import MLP, Dropout, Linear, attend
 from napari_teramind.model.norms import RMSNorm, norm_silu
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from napari_teramind.diffusion.schedule import alphas_bar
 from napari_teramind.model.collage import collage, cut, join
 from napari_teramind.model.config import BIN, ModelConfig
+from napari_teramind.model.convs import upsample
 from napari_teramind.model.gene_gene import GeneFeatures
 from napari_teramind.model.gene_morph import GeneMorphUNet
-from napari_teramind.model.layers import upsample
 
 
 @dataclass

@@ -194,7 +194,7 @@ def take_step(
             with precision_context(config, device):
                 found = objective(*(part.to(device, non_blocking=True) for part in parts))
             scaled = trainee.scaler.scale(found.sum() / config.accumulate)
-            scaled.backward()  # type: ignore[no-untyped-call]
+            scaled.backward()
         terms += found.detach() / config.accumulate
     trainee.scaler.unscale_(trainee.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
