@@ -3,8 +3,8 @@
 ``python benchmarks/training.py`` gives both networks the same weights (random, none zero) and the
 same batches, checks that loss and gradients agree, and times loss and backward pass of each in
 turn, each in a process of its own with one number of threads: the published form in float32, ours
-in float32 and in mixed precision. Results go to ``benchmarks/results/training.json``; ``--profile`` prints where
-the time of our step goes instead.
+in float32 and in mixed precision. Results go to ``benchmarks/results/training.json``;
+``--profile`` prints where the time of our step goes instead.
 """
 
 from __future__ import annotations

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 PYRAMID = 4 / 3
 """Size of an image with all its coarser levels, relative to its finest."""
 
+GAPS = 1.08
+"""What a heap is larger than what lies in it: freed blocks that the next ones do not fill."""
+
 _SAFETY = 0.9
 
 
@@ -162,7 +165,7 @@ def memory_bytes(layout: Layout, config: ModelConfig, itemsize: int) -> int:
     pool = itemsize * _encoded(c) * ((band + 1) * 2 + 2 * settings.batch)
     working = itemsize * settings.batch * (2 * _encoded(c) + _activations(c))
     waiting = c.stains * c.image_slices * lane_px * tile * 3
-    return int(state + features + genes + pool + working + waiting)
+    return int(GAPS * (state + features + genes + pool + working + waiting))
 
 
 def _encoded(c: ModelConfig) -> int:
