@@ -129,15 +129,21 @@ def measure_ours(
     if not all(counts.values()):
         raise RuntimeError(f"The engine's evaluations were not all counted: {counts}")
     stored = sum(file.stat().st_size for file in Path(plan["path"]).rglob("*") if file.is_file())
-    executed = flops.as_conv3d if part["variant"] == "conv3d" else flops.as_ours
     return {
         **watch.result,
         **{key: value for key, value in plan.items() if key != "path"},
         "patches": counts,
         "gflop_as_conv3d": counted.flop(flops.as_conv3d(config)) / 1e9,
-        "gflop_executed": counted.flop(executed(config)) / 1e9,
+        "gflop_executed": counted.flop(_executed(part["variant"], config, device)) / 1e9,
         "result_bytes": stored,
     }
+
+
+def _executed(variant: str, config: ModelConfig, device: str) -> dict[str, float]:
+    """Operations of a patch as a network of the ladder evaluates them."""
+    if variant == "conv3d":
+        return flops.as_conv3d(config)
+    return flops.as_ours(config, device)
 
 
 def _network(variant: str, folder: Path, config: ModelConfig, device: str) -> TeraMind:
@@ -351,7 +357,7 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine.facts(options.device), "settings": settings}
     results["gflop_per_patch"] = {
         "as_conv3d": {k: v / 1e9 for k, v in flops.as_conv3d(bench.config).items()},
-        "executed_by_ours": {k: v / 1e9 for k, v in flops.as_ours(bench.config).items()},
+        "executed_by_ours": {k: v / 1e9 for k, v in flops.as_ours(bench.config, options.device).items()},
     }
     side = 8192 if options.device.startswith("cuda") else 2048
     results["matrix_peak"] = {

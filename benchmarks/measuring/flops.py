@@ -70,10 +70,10 @@ def as_conv3d(config: ModelConfig) -> dict[str, float]:
     return {"encoder": encoder, "decoder": decoder, "genes": genes}
 
 
-def as_ours(config: ModelConfig) -> dict[str, float]:
-    """Operations of one patch of this package's network, as it evaluates them."""
+def as_ours(config: ModelConfig, device: str = "cpu") -> dict[str, float]:
+    """Operations of one patch of this package's network, as it evaluates them on a device."""
     c = config
-    with torch.device("meta"), torch.inference_mode():
+    with torch.device(device), torch.inference_mode():
         model = TeraMind(c).eval()
         g = torch.empty(1, c.genes, c.gene_slices, c.bins, c.bins)
         x = torch.empty(1, c.patch, c.patch, c.image_slices, c.stains)

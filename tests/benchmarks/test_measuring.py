@@ -45,9 +45,9 @@ def test_cost_of_the_published_size_is_the_published_one() -> None:
     tile = flops.published_patches(256, 256, 1, 64, both_decoders=True, cache_features=False)
     assert (tile.encoder, tile.decoder, tile.genes) == (25, 41, 25)
     assert round(tile.flop(each) / 1e9) == 6436
-    # Two thirds of the multiplications of the convolutions over slices are left.
+    # Half of the multiplications of convolutions over slices are left, less of upsampled values.
     ours = flops.as_ours(config)
-    assert 0.66 < ours["decoder"] / each["decoder"] < 0.75
+    assert 0.45 < ours["decoder"] / each["decoder"] < 0.5
 
 
 @torch.inference_mode()
