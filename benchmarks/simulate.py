@@ -357,7 +357,9 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine.facts(options.device), "settings": settings}
     results["gflop_per_patch"] = {
         "as_conv3d": {k: v / 1e9 for k, v in flops.as_conv3d(bench.config).items()},
-        "executed_by_ours": {k: v / 1e9 for k, v in flops.as_ours(bench.config, options.device).items()},
+        "executed_by_ours": {
+            k: v / 1e9 for k, v in flops.as_ours(bench.config, options.device).items()
+        },
     }
     side = 8192 if options.device.startswith("cuda") else 2048
     results["matrix_peak"] = {

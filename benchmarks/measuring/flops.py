@@ -86,11 +86,6 @@ def as_ours(config: ModelConfig, device: str = "cpu") -> dict[str, float]:
 
 def _count(call: Callable[[], Any]) -> tuple[float, Any]:
     # The counter sees torch's operations, not into what is compiled.
-    before = kernels.chosen()
-    kernels.choose("eager")
-    try:
-        with FlopCounterMode(display=False) as counter:
-            result = call()
-    finally:
-        kernels.choose(before)
+    with kernels.using("eager"), FlopCounterMode(display=False) as counter:
+        result = call()
     return float(counter.get_total_flops()), result

@@ -21,10 +21,8 @@ from napari_teramind.model.norms import norm_silu
 
 @pytest.fixture(params=["eager", "compiled"])
 def form(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = kernels.chosen()
-    kernels.choose(request.param)
-    yield request.param
-    kernels.choose(before)
+    with kernels.using(request.param):
+        yield request.param
 
 
 def reference(x: Tensor, gain: Tensor, shift: Tensor | None) -> Tensor:

@@ -23,9 +23,11 @@ SETTINGS = {
 }
 
 
-def killed_and_resumed(tmp_path: Path, brain: BrainStore, steps: int, kills: int) -> None:
+def killed_and_resumed(
+    tmp_path: Path, brain: BrainStore, steps: int, kills: int, kernels: str = "eager"
+) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
-    settings = {**SETTINGS, "steps": steps}
+    settings = {**SETTINGS, "steps": steps, "kernels": kernels}
     jobs.run_here(brain, whole, **settings)
     # Now and then a step or more is lost and done again.
     settings |= {"save_every": 0.5, "resume": True}
@@ -51,8 +53,9 @@ def killed_and_resumed(tmp_path: Path, brain: BrainStore, steps: int, kills: int
     assert not list(part.rglob("*.partial"))
 
 
-def test_killed_twice(tmp_path: Path, tiny_brain: BrainStore) -> None:
-    killed_and_resumed(tmp_path, tiny_brain, steps=9, kills=2)
+@pytest.mark.parametrize("kernels", ["eager", "compiled"])
+def test_killed_twice(tmp_path: Path, tiny_brain: BrainStore, kernels: str) -> None:
+    killed_and_resumed(tmp_path, tiny_brain, steps=9, kills=2, kernels=kernels)
 
 
 @pytest.mark.slow

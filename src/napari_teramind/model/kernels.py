@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, get_args
 
 from napari_teramind.errors import UserError
@@ -66,6 +67,17 @@ def choose(kernels: Kernels) -> None:
     """Set the form for this process, as torch's own backend flags do."""
     global _chosen
     _chosen = kernels
+
+
+@contextmanager
+def using(kernels: Kernels) -> Iterator[None]:
+    """Compute in a form within a ``with`` block."""
+    before = chosen()
+    choose(kernels)
+    try:
+        yield
+    finally:
+        choose(before)
 
 
 def chosen() -> Kernels:

@@ -165,8 +165,7 @@ def fit(
         "versions": _versions(),
         "job": dict(job or {}),
     }
-    kernels.choose(kernels.decide(config.kernels, device, config.steps >= LONG))
-    header["kernels"] = kernels.chosen()
+    header["kernels"] = form = kernels.decide(config.kernels, device, config.steps >= LONG)
     team = Team(device, config.processes)
     folder = RunFolder.claim(run_dir, header, resume) if is_first() else None
     try:
@@ -186,7 +185,8 @@ def fit(
             show or (lambda _: None),
             should_stop or (lambda: False),
         )
-        return _watched_loop(run, setting, run_dir)
+        with kernels.using(form):
+            return _watched_loop(run, setting, run_dir)
     finally:
         if folder is not None:
             folder.close()

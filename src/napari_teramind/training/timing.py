@@ -72,10 +72,18 @@ def estimate(
     UserError
         If the brains do not go together or the device has not the memory for one sample.
     """
-    kernels.choose(kernels.decide(config.kernels, device, config.steps >= LONG))
+    with kernels.using(kernels.decide(config.kernels, device, config.steps >= LONG)):
+        return _estimate(brains, config, device, report or (lambda *_: None))
+
+
+def _estimate(
+    brains: Sequence[BrainStore],
+    config: TrainConfig,
+    device: str,
+    tell: Callable[[str, int, int], None],
+) -> Estimate:
     panel = common_panel(brains, config.genes)
     shape, _ = network_shape(brains, panel, config)
-    tell = report or (lambda *_: None)
     tell("Reading a first block", 0, 4)
     one = replace(config, batch=1, accumulate=1, processes=1)
     trial = _Trial(SampleSource(brains, panel, shape, one), torch.device(device))
