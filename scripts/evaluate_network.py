@@ -32,7 +32,8 @@ import napari_teramind as tm
 from napari_teramind.brain import BrainStore
 from napari_teramind.evaluate.images import psnr, ssim
 from napari_teramind.evaluate.nuclei import find_nuclei, otsu_threshold
-from napari_teramind.model import TeraMind
+from napari_teramind.memory import keep_freed_memory
+from napari_teramind.model import TeraMind, kernels
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -190,6 +191,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("evaluation.json"))
     options = parser.parse_args()
+    keep_freed_memory()
+    kernels.choose(kernels.decide("auto", "cpu", worthwhile=True))
     brain = tm.open_brain(options.brain)
     model = tm.load_model(options.checkpoint)
     genes = model.gene_names

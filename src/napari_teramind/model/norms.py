@@ -45,7 +45,7 @@ def norm_silu(x: Tensor, gain: Tensor, shift: Tensor | None = None) -> Tensor:
         gain = gain.float().view(-1, 1, x.shape[-1])
         shift = None if shift is None else shift.float().view(-1, 1, x.shape[-1])
         if not torch.is_grad_enabled():
-            return _forward(rows, gain, shift)[0].view_as(x)
+            return _only_output(rows, gain, shift).view_as(x)
         out: Tensor = _NormSiLU.apply(rows, gain, shift)  # type: ignore[no-untyped-call]
         return out.view_as(x)
     y = F.rms_norm(x, (x.shape[-1],), eps=EPS)
@@ -75,6 +75,14 @@ class _NormSiLU(torch.autograd.Function):
         if shift is None or grad_shift is None:
             return grad_x, grad_gain.sum_to_size(gain.shape), None
         return grad_x, grad_gain.sum_to_size(gain.shape), grad_shift.sum_to_size(shift.shape)
+
+
+def _only_output(x: Tensor, gain: Tensor, shift: Tensor | None) -> Tensor:
+    """Return SiLU(x r gain + shift)."""
+    if kernels.chosen() == "eager":
+        return _eager_forward(x, gain, shift)[0]
+    out: Tensor = _fused_output(x, gain) if shift is None else _fused_shifted_output(x, gain, shift)
+    return out
 
 
 def _forward(x: Tensor, gain: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -152,6 +160,16 @@ def _silu_slope(y: Tensor) -> Tensor:
 def _norm_slope(d: Tensor, n: Tensor, inverse: Tensor, gain: Tensor) -> Tensor:
     dn = d * gain
     return (dn - n * (dn * n).mean(-1, keepdim=True)) * inverse
+
+
+@kernels.compiled
+def _fused_output(x: Tensor, gain: Tensor) -> Tensor:
+    return _silu(_normed(x)[0] * gain).to(x.dtype)
+
+
+@kernels.compiled
+def _fused_shifted_output(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    return _silu(_normed(x)[0] * gain + shift).to(x.dtype)
 
 
 @kernels.compiled
