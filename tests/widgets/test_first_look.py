@@ -30,3 +30,17 @@ def test_the_list_of_what_may_be_meant_looks_like_napari(panel, qtbot):
     # A light list in a dark window, if the theme did not reach it.
     qtbot.waitUntil(lambda: popup.palette().base().color().lightness() < 128, timeout=3000)
     popup.hide()
+
+
+def test_a_shape_outside_the_brain_is_told_from_none(panel, draw):
+    where = panel.where.where
+    where.rectangle_button.click()
+    assert where.size_label.text() == "Press Draw and drag over the brain"
+    draw(panel, (-400, -300, -400, -300))
+    panel.session.region.changed.emit()
+    assert where.size_label.text() == "Outside the brain"
+    assert panel.plan_label.text().startswith("Nothing of the brain lies in what you drew")
+    assert not panel.button.isEnabled()
+    draw(panel, (64, 128, 100, 164))
+    panel.session.region.changed.emit()
+    assert panel.button.isEnabled()

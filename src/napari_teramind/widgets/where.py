@@ -136,6 +136,8 @@ class Where(QWidget):
         if roi is not None:
             y0, y1, x0, x1 = roi
             return f"{micrometers(y1 - y0, pixel_size)} x {micrometers(x1 - x0, pixel_size)}"
+        if self._region.is_drawn:
+            return "Outside the brain"
         if not self._region.from_view:
             return "Press Draw and drag over the brain"
         viewer = self._session.viewer
