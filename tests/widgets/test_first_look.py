@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 
-from qtpy.QtWidgets import QLineEdit
+import pytest
+from qtpy.QtWidgets import QAbstractButton, QComboBox, QLineEdit
 
 from napari_teramind.widgets.edits import GeneEdits
+from napari_teramind.widgets.parts import Foldable
 
 
 def type_into(field: QLineEdit, qtbot, text: str) -> None:
@@ -44,3 +46,15 @@ def test_a_shape_outside_the_brain_is_told_from_none(panel, draw):
     draw(panel, (64, 128, 100, 164))
     panel.session.region.changed.emit()
     assert panel.button.isEnabled()
+
+
+@pytest.mark.parametrize("name", ["Brain", "Simulate", "Attention", "Atlas", "Train"])
+def test_every_button_says_what_it_does(panel, name, own_runs, qtbot):
+    viewer = panel.session.viewer
+    _, docked = viewer.window.add_plugin_dock_widget("napari-teramind", name)
+    qtbot.waitUntil(lambda: not docked.visibleRegion().isEmpty(), timeout=5000)
+    for part in docked.findChildren(Foldable):
+        part.button.setChecked(True)
+    parts = docked.findChildren(QAbstractButton) + docked.findChildren(QComboBox)
+    mute = [part for part in parts if part.isVisibleTo(docked) and not part.toolTip()]
+    assert [getattr(part, "text", part.objectName)() for part in mute] == []

@@ -74,6 +74,7 @@ class AttentionWidget(Panel):
         self.advanced = Foldable("Advanced", self._lay_out_maps())
         self.plan_label = sentence(plain=True)
         self.button = QPushButton("Compute attention")
+        self.button.setToolTip("Where the two genes attend to each other, and in which structures")
         self.button.setMinimumHeight(PRIMARY_HEIGHT)
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)

@@ -26,6 +26,7 @@ class AttentionWhere(QWidget):
         super().__init__()
         self._session = session
         self.choice = QComboBox()
+        self.choice.setToolTip("Everything, structures of the atlas, or what you see or draw")
         for name, value in (("Whole brain", BRAIN), ("Structures", STRUCTURES), ("ROI", ROI)):
             self.choice.addItem(name, value)
         self.acronyms = AcronymField(session, "Acronyms, as SNc, VTA")

@@ -27,6 +27,7 @@ class OpenAnything(QWidget):
             "what you look at is read"
         )
         self.button = QPushButton("Open")
+        self.button.setToolTip("Open the path or the address")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.address, 1)

@@ -38,7 +38,7 @@ class What(QWidget):
         self.browse_button.setText("...")
         self.browse_button.setToolTip("Choose a checkpoint file (.safetensors or .ckpt)")
         self.genes_label = QLabel("Gene list")
-        self.genes_choice = PathChoice()
+        self.genes_choice = PathChoice(tip="The genes that the checkpoint was trained with")
         self.genes_choice.setPlaceholderText("the brain's, in order")
         self.genes_button = QToolButton()
         self.genes_button.setText("...")
