@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import shutil
 
 import pytest
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLineEdit
 
+from napari_teramind.plugin.attention import View, layer_name
 from napari_teramind.widgets.edits import GeneEdits
 from napari_teramind.widgets.parts import Foldable
 
@@ -58,3 +60,26 @@ def test_every_button_says_what_it_does(panel, name, own_runs, qtbot):
     parts = docked.findChildren(QAbstractButton) + docked.findChildren(QComboBox)
     mute = [part for part in parts if part.isVisibleTo(docked) and not part.toolTip()]
     assert [getattr(part, "text", part.objectName)() for part in mute] == []
+
+
+def test_what_cannot_be_opened_stays_to_be_mended(panel, tmp_path, qtbot):
+    _, brain_panel = panel.session.viewer.window.add_plugin_dock_widget("napari-teramind", "Brain")
+    field = brain_panel.opening
+    field.address.setText(str(tmp_path / "nothing.zarr"))
+    field.button.click()
+    qtbot.waitUntil(field.button.isEnabled, timeout=20_000)
+    assert field.address.text() == str(tmp_path / "nothing.zarr")
+    shutil.copytree(panel.session.brain.path, tmp_path / "nothing.zarr")
+    field.button.click()
+    qtbot.waitUntil(field.button.isEnabled, timeout=20_000)
+    assert field.address.text() == ""
+    assert len(panel.session.brains()) == 2
+
+
+def test_layers_of_attention_name_the_pair_once():
+    view = View(("Nr4a2", "Th"), "ensemble", "attention")
+    assert layer_name(view, "Nr4a2-Th") == "Nr4a2-Th attention"
+    assert layer_name(view, "Nr4a2-Th, SNc") == "Nr4a2-Th attention, SNc"
+    assert layer_name(view, "Nr4a2-Th (2)") == "Nr4a2-Th attention (2)"
+    assert layer_name(view, "Nr4a2-Th2") == "Nr4a2-Th attention, Nr4a2-Th2"
+    assert layer_name(view, "of mine") == "Nr4a2-Th attention, of mine"
