@@ -6,11 +6,12 @@ import gc
 import shutil
 
 import pytest
-from qtpy.QtWidgets import QAbstractButton, QComboBox, QLineEdit
+from qtpy.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QTabBar
 
+from napari_teramind.atlas import Structure
 from napari_teramind.plugin.attention import View, layer_name
 from napari_teramind.widgets.edits import GeneEdits
-from napari_teramind.widgets.parts import Foldable
+from napari_teramind.widgets.parts import PANEL_WIDTH, Foldable
 
 
 def type_into(field: QLineEdit, qtbot, text: str) -> None:
@@ -83,3 +84,28 @@ def test_layers_of_attention_name_the_pair_once():
     assert layer_name(view, "Nr4a2-Th (2)") == "Nr4a2-Th attention (2)"
     assert layer_name(view, "Nr4a2-Th2") == "Nr4a2-Th attention, Nr4a2-Th2"
     assert layer_name(view, "of mine") == "Nr4a2-Th attention, of mine"
+
+
+def test_tabs_can_be_read_when_all_panels_are_open(panel, own_runs, qtbot):
+    window = panel.session.viewer.window
+    names = ["Simulate", "Brain", "Attention", "Atlas", "Train", "Jobs"]
+    for name in names[1:]:
+        dock, docked = window.add_plugin_dock_widget("napari-teramind", name)
+        qtbot.waitUntil(lambda docked=docked: not docked.visibleRegion().isEmpty(), timeout=5000)
+    assert dock.toggleViewAction().text() == "Jobs (napari-teramind)"
+    main = dock.parentWidget()
+
+    def tabs() -> list[str]:
+        bars = [bar for bar in main.findChildren(QTabBar) if bar.isVisible()]
+        return [bar.tabText(i) for bar in bars for i in range(bar.count())]
+
+    qtbot.waitUntil(lambda: tabs() == names, timeout=5000)
+
+
+def test_the_simulate_panel_needs_no_more_width_than_a_panel_has(panel):
+    assert panel.minimumSizeHint().width() <= PANEL_WIDTH
+
+
+def test_a_structure_that_is_called_as_its_acronym_is_named_once():
+    assert Structure(997, "root", "root", "FFFFFF", None).title == "root"
+    assert Structure(672, "CP", "Caudoputamen", "98D6F9", 997).title == "CP - Caudoputamen"

@@ -44,7 +44,7 @@ class AtlasWidget(Panel):
         super().__init__(napari_viewer)
         self.structures = self.session.structures
         self.source = AtlasSource(self.session)
-        self.empty = NoBrain(self.session)
+        self.empty = NoBrain(self.session, margin=0)
         self.search = QLineEdit()
         self.search.setPlaceholderText("Acronym or name, as VTA; Enter goes there")
         self.search.setClearButtonEnabled(True)
