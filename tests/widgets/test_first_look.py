@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QTabBar
 
 from napari_teramind.atlas import Structure
 from napari_teramind.plugin.attention import View, layer_name
+from napari_teramind.widgets.attention_plots import TrendPlot
 from napari_teramind.widgets.edits import GeneEdits
 from napari_teramind.widgets.parts import PANEL_WIDTH, Foldable
 
@@ -109,3 +110,20 @@ def test_the_simulate_panel_needs_no_more_width_than_a_panel_has(panel):
 def test_a_structure_that_is_called_as_its_acronym_is_named_once():
     assert Structure(997, "root", "root", "FFFFFF", None).title == "root"
     assert Structure(672, "CP", "Caudoputamen", "98D6F9", 997).title == "CP - Caudoputamen"
+
+
+def test_the_label_below_the_trend_is_not_cut_off(qtbot):
+    trend = TrendPlot(None)
+    qtbot.addWidget(trend)
+    line = {"expression": [0, 1, 2], "mean": [1, 2, 3], "std": [0.1, 0.1, 0.1]}
+    trend.show_trend({"line": line, "pearson": 0.9, "bins": 3})
+    trend.resize(PANEL_WIDTH, 220)
+    with qtbot.waitExposed(trend):
+        trend.show()
+    label = trend.plot.getAxis("bottom").label
+
+    def room() -> float:
+        bottom = label.mapRectToScene(label.boundingRect()).bottom()
+        return trend.plot.sceneRect().bottom() - bottom
+
+    qtbot.waitUntil(lambda: room() >= 0, timeout=3000)

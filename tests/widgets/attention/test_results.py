@@ -135,6 +135,7 @@ def test_the_relief_of_a_slice(computed, qtbot):
     viewer.dims.ndisplay = 2
     viewer.dims.set_point(0, 200)
     viewer.layers["PolyT"].visible = False
+    viewer.layers.selection.active = viewer.layers["PolyT"]
     before = {layer.name: layer.visible for layer in viewer.layers}
     qtbot.mouseClick(panel.results.relief_button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: panel.results.layers.has_relief, timeout=LONG)
@@ -157,6 +158,7 @@ def test_the_relief_of_a_slice(computed, qtbot):
         (low, high), ([-0.054, -0.054], [255.5 * 0.108, 383.5 * 0.108]), 1e-4
     )
     qtbot.mouseClick(panel.results.relief_button, Qt.MouseButton.LeftButton)
+    assert viewer.layers.selection.active is viewer.layers["PolyT"]
     assert viewer.dims.ndisplay == 2
     assert {layer.name: layer.visible for layer in viewer.layers} == before
 
