@@ -6,13 +6,15 @@ import gc
 import shutil
 
 import pytest
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QTabBar
 
 from napari_teramind.atlas import Structure
 from napari_teramind.plugin.attention import View, layer_name
+from napari_teramind.training.record import CONFIG
 from napari_teramind.widgets.attention_plots import TrendPlot
 from napari_teramind.widgets.edits import GeneEdits
-from napari_teramind.widgets.parts import PANEL_WIDTH, Foldable
+from napari_teramind.widgets.parts import PANEL_WIDTH, Foldable, Scrolling
 
 
 def type_into(field: QLineEdit, qtbot, text: str) -> None:
@@ -127,3 +129,19 @@ def test_the_label_below_the_trend_is_not_cut_off(qtbot):
         return trend.plot.sceneRect().bottom() - bottom
 
     qtbot.waitUntil(lambda: room() >= 0, timeout=3000)
+
+
+def test_the_tab_key_stops_at_nothing_that_cannot_be_used(panel):
+    for part in panel.findChildren(Scrolling):
+        assert part.focusPolicy() == Qt.FocusPolicy.NoFocus
+
+
+def test_why_training_cannot_start_can_be_read(train_panel, tmp_path):
+    train_panel.what.hold_out.setCurrentIndex(train_panel.what.hold_out.findData("nothing"))
+    train_panel.what.hold_out.activated.emit(train_panel.what.hold_out.currentIndex())
+    assert train_panel.plan_label.text().endswith(" steps")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / CONFIG).touch()
+    train_panel.settings.folder.setText(str(tmp_path / "old"))
+    assert not train_panel.start_button.isEnabled()
+    assert "holds a run already: choose another folder" in train_panel.plan_label.text()
