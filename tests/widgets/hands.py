@@ -58,6 +58,7 @@ def write(qtbot, field: QWidget, text: str, enter: bool = True) -> None:
 def choose_item(qtbot, box: QComboBox, title: str) -> None:
     """Choose an entry of a drop-down by typing its name."""
     box.setFocus()
+    qtbot.wait(QApplication.keyboardInputInterval() + TYPING_MS)  # else it goes on with the last
     qtbot.keyClicks(box, title)
     qtbot.waitUntil(lambda: box.currentText() == title, timeout=5000)
 

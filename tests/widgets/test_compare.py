@@ -9,7 +9,7 @@ import pytest
 
 from napari_teramind.brain import BrainWriter, open_brain
 from napari_teramind.plugin.cuts import cut, finest_cuts
-from napari_teramind.plugin.layers import tag_of
+from napari_teramind.plugin.layers import TAG, tag_of
 from napari_teramind.widgets import compare, field
 from napari_teramind.widgets.brain import BrainWidget
 from simulations import keep_simulation
@@ -109,6 +109,24 @@ def test_without_a_generated_image_it_says_so(panel, qtbot):
     panel.compare.mode.setCurrentIndex(1)
     assert "Nothing generated is shown" in panel.compare.words.text()
     assert not copies(panel)
+
+
+def test_a_difference_does_not_lie_over_what_is_compared(panel, qtbot):
+    brain = panel.session.brain_path
+    difference, hidden = (
+        panel.session.viewer.add_image(
+            np.ones((4, 8, 8)), name=name, metadata={TAG: {"brain": brain, "kind": "difference"}}
+        )
+        for name in ("shown", "hidden")
+    )
+    hidden.visible = False
+    choose(panel, qtbot, compare.BESIDE)
+    assert not difference.visible
+    choose(panel, qtbot, compare.SWIPE)
+    assert not difference.visible
+    choose(panel, qtbot, compare.OFF)
+    assert difference.visible
+    assert not hidden.visible
 
 
 def test_a_copy_that_the_user_removes_stays_away(panel, qtbot):

@@ -275,6 +275,8 @@ def test_the_tab_key_goes_down_the_panel(panel):
                 break
             order.append(widget)
         widget = widget.nextInFocusChain()
+        if not panel.isAncestorOf(widget):
+            break  # PySide6 would keep each part of napari's window that is looked at
     places = [w.mapTo(panel, w.rect().center()) for w in order]
     rows = [(p.y() // 12, p.x()) for p in places]
     assert rows == sorted(rows)

@@ -68,7 +68,7 @@ def test_a_generated_region_appears_in_place_and_stays(panel, small_roi, fake_jo
     # Right above the stains; the user's order of the others is kept.
     assert [layer.name for layer in viewer.layers][:4] == ["DAPI", "PolyT", *names]
     assert [layer for layer in viewer.layers if layer in before] == before
-    assert list(panel.session.brain.simulations) == ["seed 5, slices 1-1, y 64-128, x 100-164"]
+    assert list(panel.session.brain.simulations) == ["seed 5, slice 1, y 64-128, x 100-164"]
     # The second time the panel knows how long it takes, and the result gets a name of its own.
     assert "about" in panel.plan_label.text() or "few seconds" in panel.plan_label.text()
 

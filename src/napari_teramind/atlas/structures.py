@@ -43,6 +43,13 @@ class Structure:
     color_hex: str
     parent_id: int | None
 
+    @property
+    def title(self) -> str:
+        """Acronym and name; only one of them where they are the same."""
+        if self.acronym == self.name:
+            return self.name
+        return f"{self.acronym} - {self.name}"
+
 
 class StructureTable(Mapping[int, Structure]):
     """The structures of an atlas by id, with their tree.

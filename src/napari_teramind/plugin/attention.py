@@ -170,9 +170,8 @@ def attention_layer(brain: BrainStore, maps: StoredMaps, view: View) -> LayerTup
         "map": view.map,
         "shown": view.shown,
     }
-    title = view.title
     meta: dict[str, Any] = {
-        "name": title if maps.name == pair_name(view.pair) else f"{title}, {maps.name}",
+        "name": layer_name(view, maps.name),
         "scale": maps.image.scale(0)[-3:],
         "translate": maps.image.translation(0)[-3:],
         "units": UNITS,
@@ -186,6 +185,14 @@ def attention_layer(brain: BrainStore, maps: StoredMaps, view: View) -> LayerTup
         "multiscale": len(pyramid) > 1,
     }
     return (pyramid if len(pyramid) > 1 else pyramid[0]), meta, "image"
+
+
+def layer_name(view: View, result: str) -> str:
+    """Return "Nr4a2-Th attention, SNc" for a view of a result that is called "Nr4a2-Th, SNc"."""
+    pair = pair_name(view.pair)
+    if result == pair or result.startswith((f"{pair}, ", f"{pair} (")):
+        return view.title + result.removeprefix(pair)
+    return f"{view.title}, {result}"
 
 
 def contrast(level: ShownLevel, shown: Shown) -> tuple[float, float]:

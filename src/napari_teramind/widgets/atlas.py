@@ -44,7 +44,7 @@ class AtlasWidget(Panel):
         super().__init__(napari_viewer)
         self.structures = self.session.structures
         self.source = AtlasSource(self.session)
-        self.empty = NoBrain(self.session)
+        self.empty = NoBrain(self.session, margin=0)
         self.search = QLineEdit()
         self.search.setPlaceholderText("Acronym or name, as VTA; Enter goes there")
         self.search.setClearButtonEnabled(True)
@@ -58,7 +58,9 @@ class AtlasWidget(Panel):
             "The box around the structure, on this slice, for the other panels"
         )
         self.only_button = QPushButton("Show only this")
+        self.only_button.setToolTip("Hide all that is not inside the structure")
         self.all_button = QPushButton("Show all")
+        self.all_button.setToolTip("Show every structure again")
         self.style_choice = QComboBox()
         self.style_choice.addItems(["Outlines", "Filled"])
         self.style_choice.setToolTip("How structures look in 2D; in 3D they are bodies")

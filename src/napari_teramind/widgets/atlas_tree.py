@@ -93,7 +93,7 @@ class StructureModel(QAbstractItemModel):
         structure = self._table[index.internalId()]
         match role:
             case Qt.ItemDataRole.DisplayRole:
-                return f"{structure.acronym} - {structure.name}"
+                return structure.title
             case Qt.ItemDataRole.ToolTipRole:
                 return self._tooltip(structure)
             case Qt.ItemDataRole.ForegroundRole if structure.id not in self._present:
@@ -126,7 +126,7 @@ class StructureModel(QAbstractItemModel):
     def _tooltip(self, structure: Structure) -> str:
         where = "" if structure.id in self._present else "\nNo voxels here"
         line = [above.acronym for above in reversed(self._table.lineage(structure.id))]
-        return f"{structure.acronym} - {structure.name}\n{' > '.join(line)}{where}"
+        return f"{structure.title}\n{' > '.join(line)}{where}"
 
 
 def _id(index: QModelIndex | None) -> int | None:

@@ -50,6 +50,10 @@ MEANS = {
 }
 
 
+ASKS = "Where the two genes attend to each other, and in which structures"
+STOPS = "End the run; the same again goes on where it was"
+
+
 class AttentionWidget(Panel):
     """Computes gene-gene attention of a pair, and shows where it stands out.
 
@@ -286,7 +290,7 @@ class AttentionWidget(Panel):
         self.plan_label.setText(words)
         running = self.run is not None
         self.button.setEnabled(running or not problem)
-        self.button.setToolTip(problem if not running else "")
+        self.button.setToolTip(STOPS if running else problem or ASKS)
 
     def _refresh_run(self) -> None:
         run = self.run

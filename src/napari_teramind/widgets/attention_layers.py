@@ -42,6 +42,7 @@ class AttentionLayers(QObject):
         self._session = session
         self._asked: object = None
         self._hidden: list[Layer] = []
+        self._selected: set[Layer] = set()
         self._was_3d = False
 
     def show(self, brain: BrainStore, maps: StoredMaps, view: View, turn: bool = False) -> None:
@@ -139,6 +140,7 @@ class AttentionLayers(QObject):
         layers = unless_told(found)
         if viewer is None or self.has_relief or not layers:
             return
+        self._selected = set(viewer.layers.selection)
         self._hidden = [layer for layer in tuple(viewer.layers) if layer.visible]
         for layer in self._hidden:
             layer.visible = False
@@ -162,6 +164,7 @@ class AttentionLayers(QObject):
             if layer in viewer.layers:
                 layer.visible = True
         self._hidden = []
+        select_again(viewer, self._selected)
         if self._was_3d:
             show_all(viewer, ANGLES, SHARE)
         else:

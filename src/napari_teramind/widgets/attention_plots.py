@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 COLOR = "#E69F00"
 HEIGHT = 150
+BELOW = 6
+"""Room below the axis, into which pyqtgraph lets the axis' label reach."""
 
 
 class TrendPlot(QWidget):
@@ -50,6 +52,7 @@ class TrendPlot(QWidget):
         plot.hideButtons()
         plot.setMouseEnabled(x=False, y=False)
         plot.setLabel("bottom", "log2(counts of the pair + 1)")
+        plot.getPlotItem().layout.setContentsMargins(0, 0, 0, BELOW)
         self._layout.insertWidget(1, plot)
         viewer = None if self._viewer is None else self._viewer()
         if viewer is not None:

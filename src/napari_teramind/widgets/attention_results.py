@@ -38,7 +38,9 @@ class AttentionResults(QWidget):
         self._brain: str | None = None
         self.result_choice = _narrow(QComboBox())
         self.shown_choice = _narrow(QComboBox())
+        self.shown_choice.setToolTip("What the layer and the table show")
         self.map_choice = _narrow(QComboBox())
+        self.map_choice.setToolTip("Which slices the network sees together")
         self.show_button = QPushButton("Show in 3D")
         self.show_button.setToolTip("Show the result as a volume over the stains and structures")
         self.relief_button = QPushButton("Relief of this slice")

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 from napari_teramind.errors import UserError
 from napari_teramind.widgets.acronyms import AcronymField
 from napari_teramind.widgets.parts import form, sentence
+from napari_teramind.widgets.region import OUTSIDE
 from napari_teramind.widgets.session import Session
 from napari_teramind.widgets.where import Where
 
@@ -25,6 +26,7 @@ class AttentionWhere(QWidget):
         super().__init__()
         self._session = session
         self.choice = QComboBox()
+        self.choice.setToolTip("Everything, structures of the atlas, or what you see or draw")
         for name, value in (("Whole brain", BRAIN), ("Structures", STRUCTURES), ("ROI", ROI)):
             self.choice.addItem(name, value)
         self.acronyms = AcronymField(session, "Acronyms, as SNc, VTA")
@@ -61,7 +63,10 @@ class AttentionWhere(QWidget):
 
     def problem(self) -> str:
         """Why nothing can be computed there; "" if it can, or if that is not known yet."""
-        if self.kind == ROI and self._session.region.roi() is None:
+        region = self._session.region
+        if self.kind == ROI and region.roi() is None:
+            if region.is_drawn:
+                return OUTSIDE
             return "Choose where: the current view, or a rectangle that you draw."
         if self.kind != STRUCTURES:
             return ""

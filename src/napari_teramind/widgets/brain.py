@@ -58,9 +58,11 @@ class BrainWidget(Panel):
         self.brain_choice = PathChoice()
         self.facts = sentence()
         self.gene = QLineEdit()
-        self.gene.setPlaceholderText("Search genes; Enter shows one")
+        self.gene.setPlaceholderText("Search genes")
+        self.gene.setToolTip("A part of a symbol; Enter shows the gene")
         self.gene.setClearButtonEnabled(True)
         self.show_button = QPushButton("Show")
+        self.show_button.setToolTip("Show the gene as a layer of its own")
         self.answer = sentence()
         self.answer.setTextFormat(Qt.TextFormat.RichText)  # gene symbols are in italics
         self.genes = GeneList(self.session)

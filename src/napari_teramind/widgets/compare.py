@@ -37,8 +37,8 @@ STEPS = 1000
 class Compare(QWidget):
     """Lays a copy of the real stains, or of another result, over or beside a generated image.
 
-    The copies are layers of their own, which go when the comparison ends; no other layer is
-    touched.
+    The copies are layers of their own, which go when the comparison ends. Differences between
+    edited and unedited images are hidden meanwhile; no other layer is touched.
 
     Parameters
     ----------
@@ -52,6 +52,7 @@ class Compare(QWidget):
         self._cuts: list[Cut] = []
         self._values: list[np.ndarray] = []
         self._copies: WeakSet[Layer] = WeakSet()
+        self._differences: WeakSet[Layer] = WeakSet()
         self._asked: object = None
         self._follows_view = False
         self.mode = QComboBox()
@@ -145,8 +146,25 @@ class Compare(QWidget):
         self._say("")
         self._clear()
         self.refresh()
+        self._show_differences(self.chosen == OFF)
         if self.chosen != OFF:
             self._read()
+
+    def _show_differences(self, shown: bool) -> None:
+        """Hide differences that are shown, as they would lie over both images; or show them again.
+
+        What the user shows or hides meanwhile stays so.
+        """
+        if not shown:
+            for layer in self._session.layers("difference"):
+                if layer.visible:
+                    self._differences.add(layer)
+                    layer.visible = False
+            return
+        for layer in self._session.layers("difference"):
+            if layer in self._differences:
+                layer.visible = True
+        self._differences.clear()
 
     def _on_slice(self, event: Any = None) -> None:
         if self.chosen != OFF:

@@ -28,14 +28,23 @@ def complete(
     field.setCompleter(completer)
     popup = completer.popup()
     if popup is not None:
-        popup.installEventFilter(_Themed(popup))
+        popup.installEventFilter(_Themed(completer, popup))
 
 
 class _Themed(QObject):
-    """Gives a list napari's theme: it is a window of its own, and inherits nobody's."""
+    """Gives a list napari's theme: it is a window of its own, and inherits nobody's.
 
-    def __init__(self, popup: QAbstractItemView) -> None:
-        super().__init__(popup)
+    Parameters
+    ----------
+    completer
+        Lives as long as its field. The list's own Python object does not, and would take this one
+        with it.
+    popup
+        The completer's list.
+    """
+
+    def __init__(self, completer: QCompleter, popup: QAbstractItemView) -> None:
+        super().__init__(completer)
         self._popup = popup
         self._style = ""
 

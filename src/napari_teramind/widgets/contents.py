@@ -48,6 +48,8 @@ class Contents(QWidget):
         self.tree = QTreeWidget()
         self.tree.setHeaderHidden(True)
         self.tree.setIndentation(12)
+        # Results of one region differ at the end: in what was edited, in a number.
+        self.tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.tree.setMinimumHeight((self.fontMetrics().height() + 5) * ROWS_SHOWN)
         header = self.tree.header()
         assert header is not None

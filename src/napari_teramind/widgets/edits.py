@@ -65,15 +65,18 @@ class GeneEdits(QWidget):
             ("everywhere", EVERYWHERE), ("in what I draw", DRAWN), ("in a structure", STRUCTURE),
         ):  # fmt: skip
             self.where.addItem(name, value)
+        self.where.setToolTip("Where the gene is edited")
         self.draw_button = QPushButton("Draw")
         self.draw_button.setToolTip("Draw a rectangle around what is to be edited")
         self.acronym = AcronymField(session, "Acronym, as VTA")
         self.add_button = QPushButton("Add edit")
+        self.add_button.setToolTip("Take it into the list of what is edited; Enter does so, too")
         self.list = QListWidget()
         self.list.setToolTip("Made in this order; Delete takes one away")
         self.list.setFixedHeight(self.list.fontMetrics().height() * (ROWS + 1))
         self.list.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.remove_button = QPushButton("Remove")
+        self.remove_button.setToolTip("Take the chosen edit out of the list")
         self.compare = QCheckBox("Compare with unedited")
         self.compare.setToolTip(
             "Generate the same without edits first, and show the difference; hold W to see the "

@@ -13,9 +13,17 @@ from napari_teramind.widgets.session import Session
 
 
 class NoBrain(QWidget):
-    """Offers to open a brain, or to try the phantom."""
+    """Offers to open a brain, or to try the phantom.
 
-    def __init__(self, session: Session) -> None:
+    Parameters
+    ----------
+    session
+        Of the viewer that it is opened in.
+    margin
+        Around everything; none within a panel that has one already.
+    """
+
+    def __init__(self, session: Session, margin: int = MARGIN) -> None:
         super().__init__()
         self._session = session
         self.open_button = QPushButton("Open a brain ...")
@@ -24,7 +32,7 @@ class NoBrain(QWidget):
         self.phantom_button = QPushButton("Try the phantom")
         self.phantom_button.setToolTip("A procedural mouse brain; made here, no download")
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
+        layout.setContentsMargins(margin, margin, margin, margin)
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
         layout.addWidget(sentence("<b>No brain yet.</b> Open a brain, or try the phantom."))
         layout.addWidget(self.open_button)

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 from napari_teramind.errors import UserError
 from napari_teramind.widgets.acronyms import AcronymField
 from napari_teramind.widgets.parts import form, micrometers, sentence
+from napari_teramind.widgets.region import OUTSIDE
 from napari_teramind.widgets.roi import Roi
 from napari_teramind.widgets.session import Session
 from napari_teramind.widgets.where import Where
@@ -89,7 +90,10 @@ class GenerateWhere(QWidget):
         if self.kind == BRAIN:
             return ""
         if self.kind == REGION:
-            if self._session.region.roi() is None:
+            region = self._session.region
+            if region.roi() is None and region.is_drawn:
+                return OUTSIDE
+            if region.roi() is None:
                 return "Choose where to generate: the current view, or a shape that you draw."
             return ""
         typed = self.acronyms.typed()

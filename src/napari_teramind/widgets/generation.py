@@ -205,9 +205,9 @@ def free_name(
     more: Sequence[str] = (),
 ) -> str:
     """Return a name for a result that says what it is and that the brain does not have yet."""
-    base = (
-        f"seed {seed}, slices {slices[0]}-{slices[1] - 1}, y {roi[0]}-{roi[1]}, x {roi[2]}-{roi[3]}"
-    )
+    first, last = slices[0], slices[1] - 1
+    which = f"slice {first}" if first == last else f"slices {first}-{last}"
+    base = f"seed {seed}, {which}, y {roi[0]}-{roi[1]}, x {roi[2]}-{roi[3]}"
     base = ", ".join([base, *(re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") for word in more)])
     base = base[:LONGEST_NAME].rstrip(" .,-")
     folder = Path(brain.path, "simulations")  # listed in passing: a store's own list takes longer

@@ -178,7 +178,7 @@ class JobsWidget(Panel):
         if not self._busy:
             self.words.setText(_words(job))
         here = "" if not job.elsewhere else f"It runs on {job.host}: cancel it there"
-        self._allow(self.cancel_button, running and not here, here)
+        self._allow(self.cancel_button, running and not here, here or "End the job")
         self._allow(self.resume_button, job.resumable, "Go on from where it ended, in background")
         made = job.made
         can_open = job.state == "done" and made is not None and made.exists()

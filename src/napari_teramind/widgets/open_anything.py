@@ -27,6 +27,7 @@ class OpenAnything(QWidget):
             "what you look at is read"
         )
         self.button = QPushButton("Open")
+        self.button.setToolTip("Open the path or the address")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.address, 1)
@@ -42,7 +43,9 @@ class OpenAnything(QWidget):
             self.button.setText("Reading")
             open_anything(self._session, path, self._opened)
 
-    def _opened(self) -> None:
-        self.address.clear()
+    def _opened(self, done: bool) -> None:
+        """Leave what cannot be opened in the field: there may be a slip of the pen in it."""
+        if done:
+            self.address.clear()
         self.button.setEnabled(True)
         self.button.setText("Open")

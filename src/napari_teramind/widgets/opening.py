@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_teramind.widgets.session import Session
 
 
-def open_anything(session: Session, path: str, then: Callable[[], None] | None = None) -> None:
+def open_anything(session: Session, path: str, then: Callable[[bool], None] | None = None) -> None:
     """Open a brain or any OME-Zarr image, on this computer or elsewhere; reads beside the loop.
 
     Parameters
@@ -40,12 +40,12 @@ def open_anything(session: Session, path: str, then: Callable[[], None] | None =
     path
         A folder, a zip file or an address.
     then
-        Called when it was opened, or was told why not.
+        Called with whether it was opened, in the end; if not, it was told why.
     """
 
     def opened(found: tuple[list[LayerTuple], str] | str) -> None:
         layers, words = (unless_told(found), "") if isinstance(found, str) else found
-        _add_in_turn(session, list(layers), then or (lambda: None))
+        _add_in_turn(session, list(layers), lambda: then(bool(layers)) if then else None)
         if words:
             show_info(words)
         if layers and (left_out := layers[0][1]["metadata"].get(LEFT_OUT)):

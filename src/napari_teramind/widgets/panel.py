@@ -13,6 +13,9 @@ from napari_teramind.widgets.session import session_of
 if TYPE_CHECKING:
     import napari
 
+OURS = (" (Tera-MIND)", " (napari-teramind)")
+"""What napari adds to the names of our panels, opened from the menu and from Python."""
+
 
 class Panel(QWidget):
     """A panel that shares its session with the others of its viewer.
@@ -40,6 +43,8 @@ class Panel(QWidget):
         """Share the place of our other panels, as tabs: below each other none would have room."""
         dock = dock_of(self)
         window = None if dock is None else dock.parentWidget()
+        if dock is not None:
+            _shorten_tab(dock)
         if dock is None or dock.isFloating() or not isinstance(window, QMainWindow):
             return
         area = window.dockWidgetArea(dock)
@@ -56,6 +61,18 @@ class Panel(QWidget):
         if others and not window.tabifiedDockWidgets(dock):
             window.tabifyDockWidget(others[-1], dock)
             dock.raise_()
+
+
+def _shorten_tab(dock: QDockWidget) -> None:
+    """Leave the plugin's name out of a tab, where six of them would be cut off.
+
+    napari's title bar and menus keep the whole name.
+    """
+    name, action = dock.windowTitle(), dock.toggleViewAction()
+    for ours in OURS:
+        dock.setWindowTitle(dock.windowTitle().removesuffix(ours))
+    if action is not None:
+        action.setText(name)
 
 
 def dock_of(widget: QWidget) -> QDockWidget | None:

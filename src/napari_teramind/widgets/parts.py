@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 MARGIN = 8
+ADVANCED = "Settings that are good as they are"
 PRIMARY_HEIGHT = 32
 LONGEST_NAME = 22
 """Characters that a drop-down of a narrow panel can show."""
@@ -91,12 +92,25 @@ def form() -> QGridLayout:
 
 
 class Foldable(QWidget):
-    """A titled part of a panel that folds away."""
+    """A titled part of a panel that folds away.
 
-    def __init__(self, title: str, content: QWidget, *, open_: bool = False) -> None:
+    Parameters
+    ----------
+    title, tip
+        Of the button that folds it.
+    content
+        What folds.
+    open_
+        Whether it is unfolded at first.
+    """
+
+    def __init__(
+        self, title: str, content: QWidget, tip: str = ADVANCED, *, open_: bool = False
+    ) -> None:
         super().__init__()
         self.button = QToolButton()
         self.button.setText(title)
+        self.button.setToolTip(tip)
         self.button.setCheckable(True)
         self.button.setAutoRaise(True)
         self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
@@ -122,6 +136,8 @@ class PathChoice(QComboBox):
     ----------
     more
         An entry below the paths, for getting more of them.
+    tip
+        What is chosen here, where nothing is.
     """
 
     chosen = Signal(str)
@@ -129,9 +145,9 @@ class PathChoice(QComboBox):
     asked_for_more = Signal()
     """The user picked the entry below the paths."""
 
-    def __init__(self, more: str = "") -> None:
+    def __init__(self, more: str = "", tip: str = "") -> None:
         super().__init__()
-        self._more = more
+        self._more, self._tip = more, tip
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -167,7 +183,7 @@ class PathChoice(QComboBox):
                 view.setMinimumWidth(view.sizeHintForColumn(0) + 2 * MARGIN)
         if current in paths:
             self.setCurrentIndex(paths.index(current))
-        self.setToolTip(current or "")
+        self.setToolTip(current or self._tip)
 
 
 class Scrolling(QScrollArea):
@@ -177,6 +193,7 @@ class Scrolling(QScrollArea):
         super().__init__()
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the tab key would stop at nothing to be seen
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._bar = QScrollBar()
         self.setVerticalScrollBar(self._bar)

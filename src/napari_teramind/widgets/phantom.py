@@ -74,7 +74,7 @@ def kept(animal: str) -> Path:
 def show_phantom(viewer: Viewer, animal: str) -> None:
     """Open a phantom animal; if it was never made, make it and open it when it is ready."""
     if is_brain(kept(animal)):
-        open_anything(session_of(viewer), str(kept(animal)), lambda: open_brain_panel(viewer))
+        open_anything(session_of(viewer), str(kept(animal)), lambda _: open_brain_panel(viewer))
         return
     name = ANIMALS[animal]
     if name not in viewer.window.dock_widgets:

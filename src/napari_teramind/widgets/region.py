@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_teramind.brain import BrainStore
     from napari_teramind.widgets.session import Session
 
+OUTSIDE = "Nothing of the brain lies in what you drew: move it, or draw again."
 SETTLE_MS = 80
 """How long the view must rest before the numbers follow it."""
 
@@ -63,6 +64,11 @@ class Region(QObject):
         if value != self._from_view:
             self._from_view = value
             self.changed.emit()
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the region is a shape, and there is one, wherever it lies."""
+        return not self._from_view and self._shapes is not None and len(self._shapes.data) > 0
 
     def roi(self) -> rois.Roi | None:
         """Return the rectangle in pixels (y0, y1, x0, x1), or None if there is none yet."""

@@ -45,7 +45,9 @@ class SimulateWidget(Panel):
         self.what = What(self.session)
         self.where = GenerateWhere(self.session)
         self.edits = GeneEdits(self.session)
-        self.edit_part = Foldable("Edit genes", self.edits)
+        self.edit_part = Foldable(
+            "Edit genes", self.edits, "Knock genes out, set or multiply them, before generating"
+        )
         self.how = How()
         self.advanced = Foldable("Advanced", self.how)
         self.plan_label = sentence()

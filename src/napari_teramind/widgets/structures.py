@@ -288,7 +288,7 @@ class Structures(QObject):
         place = chosen.places.of(chosen.table.within_id(structure_id))
         if place is None:
             return _nowhere(chosen, structure.acronym)
-        title = f"{structure.acronym} - {structure.name}"
+        title = structure.title
         first, end = place.slices
         if viewer.dims.ndisplay == 3:
             y0, y1, x0, x1 = chosen.world_box(place.box)

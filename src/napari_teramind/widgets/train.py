@@ -307,8 +307,10 @@ class TrainWidget(Panel):
     def _refresh_plan(self) -> None:
         going = self.estimating.is_going
         self.estimate_button.setText("Cancel" if going else "Estimate")
-        self.plan_label.setText(self.estimating.words or f"{self.how.steps.value():,} steps")
         problem = self.problem()
+        told = problem if problem != self.what.hint.text() else ""
+        words = self.estimating.words or f"{self.how.steps.value():,} steps"
+        self.plan_label.setText(told or words)
         self.start_button.setEnabled(not problem)
         self.start_button.setToolTip(
             problem or "Trains in a process of its own, also without napari"

@@ -39,6 +39,7 @@ class TrainHow(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.preset = QComboBox()
+        self.preset.setToolTip("Size of the network, and how it learns; Advanced has it all")
         for name, preset in PRESETS.items():
             self.preset.addItem(preset.title, name)
         self.preset.addItem("Custom", CUSTOM)
@@ -113,8 +114,8 @@ class TrainAdvanced(QWidget):
         self.prediction.addItem("velocity", "v")
         self.prediction.addItem("noise, as published", "epsilon")
         self.prediction.setToolTip("What the network predicts: small ones learn the velocity only")
-        self.batch = self._number(1, 4096, 1, "Samples of an evaluation")
-        self.accumulate = self._number(1, 1024, 1, "Evaluations of a step")
+        self.batch = self._number(1, 4096, 1, "Samples that are evaluated together")
+        self.accumulate = self._number(1, 1024, 1, "Batches of a step of the optimiser")
         self.rate = QDoubleSpinBox()
         self.rate.setDecimals(6)
         self.rate.setRange(1e-6, 1.0)
@@ -137,7 +138,7 @@ class TrainAdvanced(QWidget):
             ("Patch", self.patch, None),
             ("Predicts", self.prediction, None),
             ("Batch", self.batch, None),
-            ("times", self.accumulate, None),
+            ("Batches", self.accumulate, None),
             ("Learning rate", self.rate, None),
             ("Precision", self.precision, None),
             ("Processes", self.processes, None),

@@ -38,8 +38,10 @@ class What(QWidget):
         self.browse_button.setText("...")
         self.browse_button.setToolTip("Choose a checkpoint file (.safetensors or .ckpt)")
         self.genes_label = QLabel("Gene list")
-        self.genes_choice = PathChoice()
-        self.genes_choice.setPlaceholderText("the brain's, in order")
+        self.genes_choice = PathChoice(
+            tip="The genes that the checkpoint was trained with: the brain's, in their order there"
+        )
+        self.genes_choice.setPlaceholderText("the brain's own")
         self.genes_button = QToolButton()
         self.genes_button.setText("...")
         self.genes_button.setToolTip(

@@ -20,7 +20,8 @@ from napari_teramind.widgets.parts import form, micrometers, sentence
 from napari_teramind.widgets.roi import SHAPES
 from napari_teramind.widgets.session import Session
 
-SLICE_WIDTH = 72
+SLICE_WIDTH = 50
+"""Of the digits; the buttons beside them come on top."""
 
 
 class Where(QWidget):
@@ -77,8 +78,9 @@ class Where(QWidget):
         slices.addWidget(QLabel("to"))
         slices.addWidget(self.last, 1)
         for box in (self.first, self.last):
-            # napari's style asks for more than the few digits of a slice need.
-            box.setMinimumWidth(SLICE_WIDTH)
+            # napari's style asks for more than the few digits of a slice need, and overrules a
+            # minimum that is set in any other way.
+            box.setStyleSheet(f"QSpinBox {{ min-width: {SLICE_WIDTH}px; }}")
         layout = form()
         self.setLayout(layout)
         title = QLabel("ROI")
@@ -136,6 +138,8 @@ class Where(QWidget):
         if roi is not None:
             y0, y1, x0, x1 = roi
             return f"{micrometers(y1 - y0, pixel_size)} x {micrometers(x1 - x0, pixel_size)}"
+        if self._region.is_drawn:
+            return "Outside the brain"
         if not self._region.from_view:
             return "Press Draw and drag over the brain"
         viewer = self._session.viewer
