@@ -90,6 +90,15 @@ def test_a_job_is_listed_when_it_is_done(tmp_path):
     assert [job["state"] for job in listed()] == ["failed", "done"]
 
 
+def test_simulations_of_one_brain_are_told_apart():
+    fields = {"verb": "simulate", "brain": "/data/main.zarr"}
+    assert history._title(fields) == "Generate main, seed 0"
+    more = {"slices": [4, 6], "seed": 7, "edits": ["Th=0@VTA"], "structures": ["SNc", "VTA"]}
+    told = history._title({**fields, **more})
+    assert told == "Generate main, slices 4-5, SNc, VTA, seed 7, Th=0@VTA"
+    assert history._title({**fields, "slices": [4, 5]}) == "Generate main, slice 4, seed 0"
+
+
 def test_what_only_looks_is_not_listed(tiny_brain):
     assert teramind("info", tiny_brain.path).returncode == 0
     assert teramind("simulate", tiny_brain.path, "--dry-run").returncode in (0, 2)

@@ -122,8 +122,8 @@ def test_workers_give_the_same_and_may_die(
     def workers() -> list[psutil.Process]:
         return [child for child in parent.children(recursive=True) if is_worker(child)]
 
-    ledger = ledger_of(small_copy)
-    wait_until(lambda: len(workers()) == 2 and recorded(ledger) >= 1, process)
+    # As soon as both are there: so few patches are soon done.
+    wait_until(lambda: len(workers()) == 2, process)
     workers()[0].send_signal(signal.SIGKILL)
     out, _ = process.communicate(timeout=200)
     events = [json.loads(line) for line in out.splitlines()]

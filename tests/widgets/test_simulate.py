@@ -70,7 +70,10 @@ def test_a_generated_region_appears_in_place_and_stays(panel, small_roi, fake_jo
     assert [layer for layer in viewer.layers if layer in before] == before
     assert list(panel.session.brain.simulations) == ["seed 5, slice 1, y 64-128, x 100-164"]
     # The second time the panel knows how long it takes, and the result gets a name of its own.
-    assert "about" in panel.plan_label.text() or "few seconds" in panel.plan_label.text()
+    qtbot.waitUntil(
+        lambda: any(word in panel.plan_label.text() for word in ("about", "few seconds")),
+        timeout=LONG,
+    )
 
 
 def test_a_large_result_gets_a_layer_with_all_levels(

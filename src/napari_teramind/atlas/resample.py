@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from napari_teramind.atlas.volume import Atlas
 
+ROUNDING = 1e-11
+"""Share of a voxel by which a point may lie before its voxel: what calculating leaves."""
+
 
 class SliceTransform(Protocol):
     """Takes places on a slice to places in an atlas."""
@@ -104,7 +107,8 @@ class LandmarkTransform:
 def ids_at(atlas: Atlas, points: NDArray[np.float64]) -> NDArray[np.uint32]:
     """Structures of the voxels that hold points (n, 3) of (ap, dv, ml) um; 0 outside the volume."""
     steps = np.asarray(atlas.resolution_um)
-    voxels = np.floor(points / steps).astype(np.int64)
+    # A transform that puts a point on a voxel's face does so up to rounding.
+    voxels = np.floor(points / steps + ROUNDING).astype(np.int64)
     inside = ((voxels >= 0) & (voxels < atlas.annotation.shape)).all(axis=1)
     ids = np.zeros(len(points), np.uint32)
     ids[inside] = atlas.annotation[tuple(voxels[inside].T)]

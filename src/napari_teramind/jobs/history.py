@@ -330,7 +330,20 @@ def _title(fields: dict[str, Any]) -> str:
         "name": fields.get("name"),
         "pairs": ", ".join(pairs[:2]) + more if more else listed(pairs),
     }
-    return TITLES[fields["verb"]].format(**words)
+    title = TITLES[fields["verb"]].format(**words)
+    return title + _which(fields) if fields["verb"] == "simulate" else title
+
+
+def _which(fields: dict[str, Any]) -> str:
+    """Tell simulations of one brain apart."""
+    parts = []
+    if (slices := fields.get("slices")) is not None:
+        first, last = slices[0], slices[1] - 1
+        parts.append(f"slice {first}" if first == last else f"slices {first}-{last}")
+    parts += fields.get("structures") or ()
+    parts.append(f"seed {fields.get('seed', 0)}")
+    parts += fields.get("edits") or ()
+    return "".join(f", {part}" for part in parts)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from napari_teramind.attention.pairs import MAPS, MapName, pair_name
 from napari_teramind.brain import BrainStore
 from napari_teramind.errors import UserError
 from napari_teramind.jobs import Failed, Finished
-from napari_teramind.plugin.layers import brain_key
+from napari_teramind.plugin.layers import brain_key, tag_of
 from napari_teramind.widgets.attention_jobs import plan_words
 from napari_teramind.widgets.attention_pair import PairChoice
 from napari_teramind.widgets.attention_results import AttentionResults
@@ -30,6 +30,7 @@ from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.checkpoints import Facts
 from napari_teramind.widgets.empty import NoBrain
 from napari_teramind.widgets.generation import was_cancelled
+from napari_teramind.widgets.keys import bind_attention_key
 from napari_teramind.widgets.panel import Panel
 from napari_teramind.widgets.parts import (
     MARGIN,
@@ -123,6 +124,8 @@ class AttentionWidget(Panel):
     def _connect(self) -> None:
         self.session.brains_changed.connect(self.refresh)
         self.session.checkpoints.changed.connect(self._refresh_panel)
+        self.session.attention_asked.connect(self._on_asked)
+        bind_attention_key(self.session)
         for part in (self.what, self.pair, self.where):
             part.changed.connect(self._refresh_plan)
         for box in self.maps.values():
@@ -138,6 +141,20 @@ class AttentionWidget(Panel):
             self.compute()
         else:
             self.run.cancel()
+
+    def _on_asked(self) -> None:
+        """Compute attention of the two genes whose layers are selected."""
+        if self.run is not None:
+            show_info("Attention is being computed already.")
+            return
+        viewer = self.session.viewer
+        chosen = () if viewer is None else viewer.layers.selection
+        genes = [tag_of(layer)["name"] for layer in self.session.layers("gene") if layer in chosen]
+        if len(genes) != 2:
+            show_info("Select the layers of two genes first, the second with Ctrl held down.")
+            return
+        self.pair.choose((genes[0], genes[1]))
+        self.compute()
 
     def compute(self) -> None:
         """Compute what the panel says, or say why not."""

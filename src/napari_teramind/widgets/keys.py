@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from napari_teramind.plugin.layers import tag_of
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from napari_teramind.widgets.session import Session
 
 GENERATE, CANCEL, DRAW, SHOW_REAL, UNEDITED = "G", "Shift-G", "Shift-D", "Q", "W"
-# none is taken by napari 0.9
+ATTENTION = "A"
+# None is taken by napari 0.9 but A, by layers of points and shapes, whose keys come first.
 KEY_HELP = (
     f"{GENERATE}: generate in the current view\n"
     f"{CANCEL}: cancel\n"
@@ -78,5 +79,22 @@ def bind_keys(session: Session) -> None:
         (SHOW_REAL, show_real),
         (UNEDITED, show_unedited),
     ):
-        if not any(str(bound) == key.replace("-", "+") for bound in viewer.keymap):
-            viewer.bind_key(key, action)
+        _bind(viewer, key, action)
+
+
+def bind_attention_key(session: Session) -> None:
+    """Bind the key for attention of the two selected genes, where it is still free."""
+    known = ref(session)
+
+    def attention(_: Viewer) -> None:
+        """Compute attention of the two selected genes."""
+        if (session := known()) is not None:
+            session.attention_asked.emit()
+
+    if session.viewer is not None:
+        _bind(session.viewer, ATTENTION, attention)
+
+
+def _bind(viewer: Viewer, key: str, action: Callable[[Viewer], Any]) -> None:
+    if not any(str(bound) == key.replace("-", "+") for bound in viewer.keymap):
+        viewer.bind_key(key, action)

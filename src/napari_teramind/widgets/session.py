@@ -53,6 +53,7 @@ class Session(QObject):
     generation_changed = Signal()
     """A generation began or ended."""
     generate_asked = Signal()
+    attention_asked = Signal()
     """The user pressed the key for it; the Simulate panel knows with which settings."""
 
     def __init__(self, viewer: Viewer) -> None:

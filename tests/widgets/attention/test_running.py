@@ -5,12 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
 )
 
 from napari_teramind.jobs.detached import process_of
+from napari_teramind.plugin.layers import gene_layer
 from napari_teramind.widgets.attention import AttentionWidget
 
 from .panels import LONG, PAIR, alive, finished, last_message, type_pair
@@ -42,6 +44,29 @@ def test_genes_are_found_in_any_case(panel, qtbot):
     assert (panel.pair.first.text(), panel.pair.second.text()) == PAIR
     assert panel.problem() == ""
     assert panel.pair.first.font().italic()
+
+
+def test_the_key_takes_the_two_selected_genes(panel, slow_job, qtbot):
+    viewer = panel.session.viewer
+    brain = panel.session.brain
+    layers = [viewer.add_layer(Layer.create(*gene_layer(brain, gene))) for gene in PAIR]
+    canvas = viewer.window._qt_viewer.canvas.native
+
+    def press() -> None:
+        viewer.window.activate()
+        canvas.setFocus()
+        qtbot.keyClick(canvas, Qt.Key.Key_A)
+
+    viewer.layers.selection = {layers[0], viewer.layers["DAPI"]}
+    press()
+    assert "Select the layers of two genes first" in last_message()
+    assert panel.run is None
+    viewer.layers.selection = set(layers)
+    press()
+    qtbot.waitUntil(lambda: panel.run is not None, timeout=LONG)
+    assert panel.run.fields["pairs"] == [PAIR]
+    press()
+    assert "being computed already" in last_message()
 
 
 def test_a_preset_that_the_panel_lacks_cannot_be_chosen(real_panel):
