@@ -13,6 +13,7 @@ from napari_teramind.atlas import Structure
 from napari_teramind.plugin.attention import View, layer_name
 from napari_teramind.training.record import CONFIG
 from napari_teramind.widgets.attention_plots import TrendPlot
+from napari_teramind.widgets.attention_table import Row
 from napari_teramind.widgets.edits import GeneEdits
 from napari_teramind.widgets.parts import PANEL_WIDTH, Foldable, Scrolling
 
@@ -112,6 +113,7 @@ def test_the_simulate_panel_needs_no_more_width_than_a_panel_has(panel):
 def test_a_structure_that_is_called_as_its_acronym_is_named_once():
     assert Structure(997, "root", "root", "FFFFFF", None).title == "root"
     assert Structure(672, "CP", "Caudoputamen", "98D6F9", 997).title == "CP - Caudoputamen"
+    assert Row(1, 1009, "fiber tracts", "fiber tracts", 100, 0.1, 2.0).cells[1] == "fiber tracts"
 
 
 def test_the_label_below_the_trend_is_not_cut_off(qtbot):

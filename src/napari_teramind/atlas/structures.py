@@ -46,9 +46,12 @@ class Structure:
     @property
     def title(self) -> str:
         """Acronym and name; only one of them where they are the same."""
-        if self.acronym == self.name:
-            return self.name
-        return f"{self.acronym} - {self.name}"
+        return structure_title(self.acronym, self.name)
+
+
+def structure_title(acronym: str, name: str) -> str:
+    """Return acronym and name; only one of them where they are the same, as of fiber tracts."""
+    return name if acronym == name else f"{acronym} - {name}"
 
 
 class StructureTable(Mapping[int, Structure]):

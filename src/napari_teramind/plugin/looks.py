@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from napari_teramind.atlas.structures import structure_title
+
 if TYPE_CHECKING:
     import pandas as pd
     from napari.layers import Layer
@@ -54,7 +56,7 @@ def structure_names(layer: Layer) -> dict[int, str]:
     """Return "SNc - Substantia nigra, compact part" for every label of a structures layer."""
     features = layer.features
     return {
-        int(label): f"{acronym} - {name}"
+        int(label): structure_title(acronym, name)
         for label, acronym, name in zip(
             features["index"], features["acronym"], features["name"], strict=True
         )

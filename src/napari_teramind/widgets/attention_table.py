@@ -10,6 +10,8 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
+from napari_teramind.atlas.structures import structure_title
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -39,7 +41,12 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """What the table shows."""
         times = "" if self.enrichment != self.enrichment else f"{self.enrichment:.2f}"
-        return (str(self.rank), f"{self.acronym} - {self.name}", f"{self.mean:.3g}", times)
+        return (str(self.rank), self.title, f"{self.mean:.3g}", times)
+
+    @property
+    def title(self) -> str:
+        """Acronym and name."""
+        return structure_title(self.acronym, self.name)
 
 
 class RankingModel(QAbstractTableModel):
@@ -84,7 +91,7 @@ class RankingModel(QAbstractTableModel):
             case Qt.ItemDataRole.DisplayRole:
                 return row.cells[index.column()]
             case Qt.ItemDataRole.ToolTipRole:
-                return f"{row.acronym} - {row.name}\n{row.bins:,} bins\nA click goes there"
+                return f"{row.title}\n{row.bins:,} bins\nA click goes there"
             case Qt.ItemDataRole.TextAlignmentRole if index.column() != 1:
                 return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
