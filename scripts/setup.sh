@@ -36,7 +36,7 @@ libxcb-xkb.so.1 libxcb-xkb1
 LIBRARIES
     command -v Xvfb >/dev/null || echo xvfb
     # torch.compile asks for it.
-    command -v c++ >/dev/null || command -v g++ >/dev/null || echo g++
+    command -v "${CXX:-g++}" >/dev/null || echo g++
     local package
     for package in libgl1-mesa-dri fonts-dejavu-core; do
         dpkg -s "$package" >/dev/null 2>&1 || echo "$package"

@@ -41,3 +41,8 @@ def listed(names: Sequence[str]) -> str:
     """Return names as one would list them: "a", "a and b", "a, b and c"."""
     *others, last = names or ("",)
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def named_slices(first: int, end: int) -> str:
+    """Name the slices from the first to the one before the end: "slice 4", "slices 4-5"."""
+    return f"slice {first}" if end - first == 1 else f"slices {first}-{end - 1}"

@@ -40,7 +40,7 @@ from napari_teramind.jobs.process import EVENTS_FILE, SPEC_FILE
 from napari_teramind.jobs.runner import CANCELLED_MESSAGE
 from napari_teramind.jobs.specs import build_spec
 from napari_teramind.training.record import is_alive
-from napari_teramind.words import listed
+from napari_teramind.words import listed, named_slices
 
 FOLDER_VARIABLE = "TERAMIND_JOBS"
 """Names another folder for the history, as on a cluster whose computers share no home."""
@@ -338,8 +338,7 @@ def _which(fields: dict[str, Any]) -> str:
     """Tell simulations of one brain apart."""
     parts = []
     if (slices := fields.get("slices")) is not None:
-        first, last = slices[0], slices[1] - 1
-        parts.append(f"slice {first}" if first == last else f"slices {first}-{last}")
+        parts.append(named_slices(*slices))
     parts += fields.get("structures") or ()
     parts.append(f"seed {fields.get('seed', 0)}")
     parts += fields.get("edits") or ()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, get_args
@@ -26,10 +27,8 @@ _chosen: Kernels = "eager"
 
 def find_compiler() -> str | None:
     """Return the C++ compiler that torch.compile would use on a CPU, or None."""
-    for name in (os.environ.get("CXX"), "c++", "g++", "clang++", "cl"):
-        if name and (found := shutil.which(name)):
-            return found
-    return None
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return shutil.which(os.environ.get("CXX", usual))
 
 
 def decide(wish: KernelsWish, device: str, worthwhile: bool) -> Kernels:
@@ -55,8 +54,8 @@ def decide(wish: KernelsWish, device: str, worthwhile: bool) -> Kernels:
     is_cpu = device.partition(":")[0] == "cpu"
     if wish == "compiled" and is_cpu and find_compiler() is None:
         raise UserError(
-            "Compiled kernels need a C++ compiler and none was found; install g++ or clang, or "
-            "choose eager kernels."
+            "Compiled kernels need a C++ compiler and none was found; install g++, name another "
+            "in the variable CXX, or choose eager kernels."
         )
     if wish == "auto":
         return "compiled" if is_cpu and worthwhile and find_compiler() else "eager"

@@ -30,6 +30,7 @@ from napari_teramind.simulate.replicates import DEVIATION, MEAN
 from napari_teramind.widgets.beside import Beside
 from napari_teramind.widgets.results import ResultLayers
 from napari_teramind.widgets.running import RunningJob
+from napari_teramind.words import named_slices
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -205,9 +206,7 @@ def free_name(
     more: Sequence[str] = (),
 ) -> str:
     """Return a name for a result that says what it is and that the brain does not have yet."""
-    first, last = slices[0], slices[1] - 1
-    which = f"slice {first}" if first == last else f"slices {first}-{last}"
-    base = f"seed {seed}, {which}, y {roi[0]}-{roi[1]}, x {roi[2]}-{roi[3]}"
+    base = f"seed {seed}, {named_slices(*slices)}, y {roi[0]}-{roi[1]}, x {roi[2]}-{roi[3]}"
     base = ", ".join([base, *(re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") for word in more)])
     base = base[:LONGEST_NAME].rstrip(" .,-")
     folder = Path(brain.path, "simulations")  # listed in passing: a store's own list takes longer
