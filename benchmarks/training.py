@@ -134,7 +134,7 @@ class Side:
     precision
         Name of a type, for mixed precision where it is not float32.
     kernels
-        Form of our norms.
+        Form of our kernels.
     kept
         Whether the process keeps freed memory, as every job of this package does.
     """
@@ -152,9 +152,9 @@ def sides(options: argparse.Namespace) -> list[Side]:
     found = [
         Side("published, float32", published=True, kept=False),
         Side("published, float32, freed memory kept", published=True),
-        Side("ours, float32, eager norms", published=False),
+        Side("ours, float32, eager kernels", published=False),
         Side("ours, float32", published=False, kernels="compiled"),
-        Side(f"ours, {low} autocast, eager norms", published=False, precision=low),
+        Side(f"ours, {low} autocast, eager kernels", published=False, precision=low),
         Side(f"ours, {low} autocast", published=False, precision=low, kernels="compiled"),
     ]
     if options.device.startswith("cuda"):

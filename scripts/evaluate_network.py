@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("evaluation.json"))
     options = parser.parse_args()
     keep_freed_memory()
-    kernels.choose(kernels.decide("auto", "cpu", worthwhile=True))
+    kernels.choose(kernels.decide("auto", "cpu"))
     brain = tm.open_brain(options.brain)
     model = tm.load_model(options.checkpoint)
     genes = model.gene_names

@@ -37,6 +37,7 @@ pytestmark = [
 
 LOCAL = {"kind": "local", "workers": 2, "threads": 1}
 STEPS = 4
+MANY_STEPS = 40  # a run that is still at work after ten kills
 
 
 def simulate(brain: str = "brain.zarr", **fields: Any) -> dict[str, Any]:
@@ -48,10 +49,14 @@ def simulate(brain: str = "brain.zarr", **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def plain(folder: Path) -> dict[str, bytes]:
+    return alone(folder, STEPS)
+
+
+def alone(folder: Path, steps: int) -> dict[str, bytes]:
     """Files of the result of one process alone, in a copy of the brain."""
     brain = folder / "plain.zarr"
     shutil.copytree(folder / "brain.zarr", brain)
-    options = ["--steps", STEPS, "--seed", 3, "--where", "all", "--name", "a"]
+    options = ["--steps", steps, "--seed", 3, "--where", "all", "--name", "a"]
     done = teramind("simulate", brain, "--checkpoint", folder / "n.safetensors", *options)
     assert done.returncode == 0, done.stderr
     return arrays(brain, "a")
@@ -109,10 +114,11 @@ def test_a_killed_worker_costs_time_only(folder: Path, plain: dict[str, bytes]) 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3400)
-def test_ten_kills(folder: Path, plain: dict[str, bytes]) -> None:
+def test_ten_kills(folder: Path) -> None:
     """One of two workers killed at a random moment of the run, ten runs: always the same bytes."""
+    plain = alone(folder, MANY_STEPS)
     rng, shards = random.Random(0), len(plain)
-    path = write_batch(folder / "b.toml", simulate(), cluster=LOCAL)
+    path = write_batch(folder / "b.toml", simulate(steps=MANY_STEPS), cluster=LOCAL)
     brain = folder / "brain.zarr"
     moments = []
     for turn in range(10):
@@ -135,10 +141,12 @@ def test_ten_kills(folder: Path, plain: dict[str, bytes]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3400)
-def test_ten_kills_in_one_run(folder: Path, plain: dict[str, bytes]) -> None:
+def test_ten_kills_in_one_run(folder: Path) -> None:
     """Workers die again and again; no unit is held guilty of that."""
+    plain = alone(folder, MANY_STEPS)
     rng, brain = random.Random(0), folder / "brain.zarr"
-    process = start(write_batch(folder / "b.toml", simulate(), cluster=LOCAL))
+    job = simulate(steps=MANY_STEPS)
+    process = start(write_batch(folder / "b.toml", job, cluster=LOCAL))
     for turn in range(10):
         goal = 2 * turn
         wait_until(lambda goal=goal: recorded(brain) >= goal, process)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
+import platformdirs
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,10 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from napari_teramind.errors import UserError
-from napari_teramind.model import kernels
+from napari_teramind.model import ModelConfig, TeraMind, kernels, native
 from napari_teramind.model.convs import SliceConv, upsample
-from napari_teramind.model.layers import Dropout, attend, linear
-from napari_teramind.model.norms import norm_silu
+from napari_teramind.model.layers import MLP, Dropout, attend, linear
+from napari_teramind.model.norms import RMSNorm, norm_silu
 
 
 @pytest.fixture(params=["eager", "compiled"])
@@ -61,6 +63,122 @@ def test_norm_and_its_gradients(
             {"atol": 1e-4, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.1, "rtol": 2e-2}
         )
         torch.testing.assert_close(a.double(), b.double(), **close)
+
+
+@pytest.mark.parametrize("channels", [4, 16, 33])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_parts_that_make_up_a_row(dtype: torch.dtype, channels: int) -> None:
+    """Side by side, at half of y and x, one for both slices, added up; written as planes."""
+    generator = torch.Generator().manual_seed(channels)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    side, half = draw(2, 4, 6, 2, 5), draw(2, 2, 3, 2, 20)
+    first, second = draw(2, 4, 6, channels), draw(2, 4, 6, channels)
+    both, more = draw(2, 4, 6, channels), draw(2, 4, 6, 2, channels)
+    offset = side.shape[-1] + half.shape[-1]
+    parts = [
+        native.Part(side), native.Part(half, side.shape[-1]), native.Part(both, offset),
+        native.Part(first, offset, second=second), native.Part(more, offset),
+        native.Part(more[..., 3:].contiguous(), offset + 3),
+    ]  # fmt: skip
+    row = torch.cat(
+        [
+            side.double(),
+            upsample(half).double(),
+            both.double()[:, :, :, None]
+            + torch.stack([first, second], 3).double()
+            + more.double()
+            + F.pad(more[..., 3:], (3, 0)).double(),
+        ],
+        dim=-1,
+    )
+    tolerance = (
+        {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 2e-2, "rtol": 1e-2}
+    )
+    added = native.add(parts, row.shape)
+    assert added.dtype == dtype
+    torch.testing.assert_close(added.double(), row, **tolerance)
+    affine = (2, 1, 1, 1, row.shape[-1])
+    gain = torch.randn(affine, generator=generator)
+    shift = torch.randn(affine, generator=generator)
+    expected = reference(row, gain, shift)
+    made = native.norm(parts, row.shape, gain, shift)
+    torch.testing.assert_close(made.double(), expected, **tolerance)
+    planes = native.norm(parts, row.shape, gain, shift, planes=True)
+    wanted = torch.stack([expected.sum(3), expected[..., 1, :], expected[..., 0, :]])
+    torch.testing.assert_close(planes.double(), wanted, **tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_plain_norms_and_gelu(form: str, dtype: torch.dtype) -> None:
+    tolerance = (
+        {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 2e-2, "rtol": 1e-2}
+    )
+    x, norm = torch.randn(3, 7, 40).to(dtype), RMSNorm(40).to(dtype)
+    torch.nn.init.normal_(norm.weight)
+    mlp = MLP(40).to(dtype)
+    expected = F.rms_norm(x.double(), (40,), norm.weight.double(), eps=1e-6)
+    activated = F.gelu(mlp.fc1(x).double(), approximate="tanh")
+    out = F.linear(activated, mlp.fc2.weight.double(), mlp.fc2.bias.double())
+    with torch.inference_mode():
+        torch.testing.assert_close(norm(x).double(), expected, **tolerance)
+        torch.testing.assert_close(mlp(x).double(), out, **tolerance)
+    torch.testing.assert_close(norm(x).double(), expected, **tolerance)
+
+
+@pytest.mark.parametrize("values", [[0.0, -0.0, 1e15, -1e15], [90.0, -90.0, 3e-39, 1e-20]])
+def test_values_far_out(values: list[float]) -> None:
+    """No overflow in the exponent, no NaN; a NaN stays one and stays in its row."""
+    x = torch.tensor(values).repeat(2, 5)
+    torch.testing.assert_close(native.gelu(x), F.gelu(x, approximate="tanh"), atol=1e-6, rtol=1e-5)
+    x[0, 3] = torch.nan
+    shape = (2, 1, 1, 1, x.shape[-1])
+    out = native.norm([native.Part(x.view(shape))], shape, 50 * torch.ones(x.shape[-1]))
+    assert out.view_as(x)[0].isnan().all()
+    expected = reference(x[1:], 50 * torch.ones(x.shape[-1]), None).float()
+    torch.testing.assert_close(out.view_as(x)[1:], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("channels", "patch", "features"),
+    [
+        (4, 32, (8, 6, 4)),  # blocks that keep the number of channels add a row of two tensors
+        (16, 64, (20, 10, 5)),
+        (36, 32, (20, 10, 5)),
+    ],
+)
+def test_the_whole_network(
+    channels: int, patch: int, features: tuple[int, int, int], threads: int
+) -> None:
+    """Fused, the network says what it says with torch's operations, whatever the batch."""
+    torch.manual_seed(0)
+    config = ModelConfig(
+        genes=7, patch=patch, channels=channels, time_channels=24, gene_channels=features
+    )
+    model = TeraMind(config).eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    genes = torch.rand(3, 7, config.gene_slices, config.bins, config.bins)
+    x = torch.randn(3, patch, patch, 2, 2)
+    time = model.time_embedding(torch.tensor([300]))
+
+    def run(some: slice) -> Tensor:
+        return model.decode(model.encode(x[some], model.gene_features(genes[some]), time), time)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        expected = run(slice(None)).detach()
+        with torch.inference_mode(), kernels.using("compiled"):
+            found, alone = run(slice(None)), run(slice(1, 2))
+    finally:
+        torch.set_num_threads(before)
+    assert float(expected.std()) > 0.01
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(alone[0], expected[1], atol=1e-4, rtol=1e-3)
 
 
 @given(
@@ -119,13 +237,32 @@ def test_dropout() -> None:
 
 
 def test_when_kernels_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kernels.find_compiler() is not None, "the tests of compiled kernels need one"
-    assert kernels.decide("auto", "cpu", worthwhile=True) == "compiled"
-    assert kernels.decide("auto", "cpu", worthwhile=False) == "eager"
-    assert kernels.decide("auto", "cuda:1", worthwhile=True) == "eager"
-    assert kernels.decide("compiled", "cpu", worthwhile=False) == "compiled"
+    assert native.find_compiler() is not None, "the tests of compiled kernels need one"
+    assert kernels.decide("auto", "cpu") == kernels.decide("compiled", "cpu") == "compiled"
+    assert kernels.decide("eager", "cpu") == "eager"
+    assert kernels.decide("auto", "cuda:1") == "eager"
+    assert kernels.decide("compiled", "cuda:1") == "compiled"
+    native.library.cache_clear()
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert kernels.decide("auto", "cpu", worthwhile=True) == "eager"
+    assert kernels.decide("auto", "cpu") == "eager"
     with pytest.raises(UserError, match=r"need a C\+\+ compiler and none was found"):
-        kernels.decide("compiled", "cpu", worthwhile=True)
+        kernels.decide("compiled", "cpu")
+
+
+def test_a_compiler_that_fails_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho 'no such flag' >&2\nexit 3\n")
+    broken.chmod(0o755)
+    native.library.cache_clear()
+    monkeypatch.setenv("CXX", str(broken))
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_, **__: str(tmp_path / "cache"))
+    assert kernels.decide("auto", "cpu") == "eager"
+    assert "cannot compile the kernels (no such flag)" in caplog.text
+    with pytest.raises(UserError, match=r"cannot compile the kernels \(no such flag\)"):
+        kernels.decide("compiled", "cpu")
+    assert not list((tmp_path / "cache").rglob("*.so"))
+    monkeypatch.undo()
+    assert kernels.decide("compiled", "cpu") == "compiled"

@@ -91,7 +91,7 @@ def simulate(
     ] = "auto",
     kernels: Annotated[
         KernelsWish,
-        Option(help="compiled: faster, with a C++ compiler; auto: in long runs on a CPU."),
+        Option(help="compiled: faster, with a C++ compiler; auto: on a CPU, if there is one."),
     ] = "auto",
     workers: Annotated[int, Option(min=1, help="Processes; on GPUs, one a GPU.")] = 1,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what it would take, and end.")] = False,

@@ -87,7 +87,7 @@ def train(
     ] = "float32",
     kernels: Annotated[
         KernelsWish,
-        Option(help="compiled: faster, with a C++ compiler; auto: in long runs on a CPU."),
+        Option(help="compiled: faster, with a C++ compiler; auto: on a CPU, if there is one."),
     ] = "auto",
     time_limit: Annotated[
         float | None, Option(help="Seconds after which training ends, saved.")

@@ -9,7 +9,7 @@ as three convolutions of C to C' channels, half of them do (:func:`three_kernels
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -150,22 +150,33 @@ class SliceConv(nn.Module):
             return linear(x, self.weight.flatten(1), self.bias)
         if self.slices_in * self.slices_out > PACK_LIMIT:
             return self._conv3d(upsample(x) if self.upsamples else x)
-        by_three = self._by_three(x)
-        kernels, bias = self._kernels(by_three)
-        if by_three:
+        if self.by_three(x):
             first, second = x.unbind(3)
-            both = _conv2d(first + second, kernels[0], bias)
-            rest = [_conv2d(part, kernels[i], None) for i, part in ((1, second), (2, first))]
+            both, *rest = self.of_planes((first + second, second, first))
             out = torch.stack(rest, dim=3).add_(both.unsqueeze(3))
         else:
-            out = _conv2d(x.flatten(3), kernels[0], bias).unflatten(-1, (self.slices_out, -1))
+            (kernel,), bias = self._kernels(by_three=False)
+            out = _conv2d(x.flatten(3), kernel, bias).unflatten(-1, (self.slices_out, -1))
         return _interleaved(out) if self.upsamples else out
 
-    def _by_three(self, x: Tensor) -> bool:
+    def by_three(self, x: Tensor) -> bool:
+        """Tell whether x is convolved by three kernels (:func:`three_kernels`)."""
         # Counted, the three are fewer multiplications everywhere; timed, on CPUs only.
         channels_out, _, depth = self.weight.shape[:3]
         two_slices = self.slices_in == self.slices_out == 2 and depth == 3
         return two_slices and channels_out >= LEAST_CHANNELS and x.device.type == "cpu"
+
+    def of_planes(self, planes: Sequence[Tensor] | Tensor) -> list[Tensor]:
+        """Convolve x + y, y and x, each (B, y, x, C), by the three kernels.
+
+        Returns
+        -------
+        list of Tensor
+            (B, y, x, C') for both slices, the first alone and the second alone, to be added up.
+        """
+        kernels, bias = self._kernels(by_three=True)
+        biases = (bias, None, None)
+        return [_conv2d(*each) for each in zip(planes, kernels, biases, strict=True)]
 
     def _conv3d(self, x: Tensor) -> Tensor:
         padding = (self.pad, self.weight.shape[3] // 2, self.weight.shape[4] // 2)

@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_teramind.model import native
 from napari_teramind.model.config import ModelConfig
 from napari_teramind.model.convs import SliceConv, downsample, upsample
+from napari_teramind.model.fused import can_fuse, linear_of, norm_conv, side_by_side
 from napari_teramind.model.layers import MLP, Dropout, Linear, attend
 from napari_teramind.model.norms import RMSNorm, norm_silu
 
@@ -45,7 +47,7 @@ class ResidualBlock(nn.Module):
         Channels before and after.
     resample
         Applied after the first norm and SiLU and on the skip path: the 2x pooling or upsampling of
-        down and up blocks.
+        down and up blocks, which take one tensor.
     """
 
     def __init__(
@@ -72,19 +74,55 @@ class ResidualBlock(nn.Module):
             else None
         )
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """Map x (B, y, x, M, C) and SiLU of the time embedding (B, E) to (B, y', x', M, C')."""
+    def forward(self, parts: Sequence[Tensor], time: Tensor) -> Tensor:
+        """Map the channels of some tensors to (B, y', x', M, C').
+
+        Parameters
+        ----------
+        parts
+            (B, y, x, M, C_i); gene features, before their upsampling, at half of y and x.
+        time
+            SiLU of the time embedding, (B, E).
+        """
+        scale, shift = self.time(time)[:, None, None, None].chunk(2, dim=-1)
+        gain = self.norm2.weight * (1 + scale)
+        if can_fuse(parts) and not (self.training and self.dropout.share):
+            return self._fused(parts, gain, shift)
+        x = _joined(parts)
         h = norm_silu(x, self.norm1.weight)
         if self.resample is not None:
             x = self.resample(x)
         if self.resample is downsample:
             h = downsample(h)
-        h = self.conv1(h)  # upsamples by itself
-        scale, shift = self.time(time)[:, None, None, None].chunk(2, dim=-1)
-        h = norm_silu(h, self.norm2.weight * (1 + scale), shift)
+        h = norm_silu(self.conv1(h), gain, shift)  # conv1 upsamples by itself
         h = self.conv2(self.dropout(h))
         out: Tensor = h + (x if self.skip is None else self.skip(x))
         return out
+
+    def _fused(self, tensors: Sequence[Tensor], gain: Tensor, shift: Tensor) -> Tensor:
+        """Do the same with kernels that go over memory once."""
+        if self.resample is None:
+            parts = side_by_side(tensors)
+            channels = sum(tensor.shape[-1] for tensor in tensors)
+            h = norm_conv(self.conv1, parts, (*tensors[0].shape[:4], channels), self.norm1.weight)
+        else:
+            (x,) = tensors
+            activated = norm_silu(x, self.norm1.weight)
+            if self.resample is downsample:
+                tensors, activated = [downsample(x)], downsample(activated)
+            h = [native.Part(self.conv1(activated))]
+        made = h[0].tensor
+        shape = (*made.shape[:3], tensors[0].shape[3], made.shape[-1])
+        h = norm_conv(self.conv2, h, shape, gain, shift)
+        rest = side_by_side(tensors) if self.skip is None else linear_of(tensors, self.skip)
+        return native.add([*h, *rest], shape)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Join tensors along the channels, those at half of y and x upsampled."""
+    height = parts[0].shape[1]
+    full = [part if part.shape[1] == height else upsample(part) for part in parts]
+    return full[0] if len(full) == 1 else torch.cat(full, dim=-1)
 
 
 class GeneMorphAttention(nn.Module):
@@ -111,17 +149,34 @@ class GeneMorphAttention(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, m: Tensor, feature: Tensor) -> Tensor:
-        """Update m (B, y, x, M, C) with the gene feature (B, y, x, M, F) at the same positions."""
+        """Update m (B, y, x, M, C) with the gene feature (B, y/2, x/2, M, F), not upsampled.
+
+        Four positions have one embedding. Attending to it once is the same as to four copies of
+        it, and everything that is made of the feature is made for a quarter of the positions.
+        """
         parts = self.modulation(F.silu(feature)).chunk(7, dim=-1)
         shift, scale, gate, embedding, shift2, scale2, gate2 = parts
-        q = self.q_norm(self.q(torch.addcmul(shift, self.norm1(m), 1 + scale)))
+        q = self.q_norm(self.q(_mixed(shift, self.norm1(m), 1 + scale)))
         k = self.k_norm(self.k(embedding))
         v = self.v(embedding)
         attended = _merge_windows(
             attend(_split_windows(q), _split_windows(k), _split_windows(v)), m.shape
         )
-        m = torch.addcmul(m, gate, self.proj(attended))
-        return torch.addcmul(m, gate2, self.mlp(torch.addcmul(shift2, self.norm2(m), 1 + scale2)))
+        m = _mixed(m, self.proj(attended), gate)
+        return _mixed(m, self.mlp(_mixed(shift2, self.norm2(m), 1 + scale2)), gate2)
+
+
+def _mixed(base: Tensor, x: Tensor, factor: Tensor) -> Tensor:
+    """Return base + x factor for x (B, y, x, M, C); the others that, or at half of y and x."""
+    return torch.addcmul(_by_four(base, x), _by_four(x, x), _by_four(factor, x)).view_as(x)
+
+
+def _by_four(value: Tensor, like: Tensor) -> Tensor:
+    """View (B, y, x, ...) as (B, y/2, 2, x/2, 2, ...); at half of y and x, with 1 in place of 2."""
+    if value.shape[1] != like.shape[1]:
+        return value[:, :, None, :, None]
+    batch, height, width, *rest = value.shape
+    return value.view(batch, height // 2, 2, width // 2, 2, *rest)
 
 
 def _split_windows(x: Tensor) -> Tensor:
@@ -148,12 +203,12 @@ class EncoderBlock(nn.Module):
         self.level = level
 
     def forward(self, x: Tensor, features: Sequence[Tensor], time: Tensor) -> Tensor:
-        """Advance x; ``features[level]`` is the upsampled gene feature of a UNet level."""
+        """Advance x; ``features[level]`` is a UNet level's gene feature, before its upsampling."""
         if self.res.resample is not None:
-            out: Tensor = self.res(x, time)
+            out: Tensor = self.res([x], time)
             return out
         feature = features[self.level]
-        x = self.res(torch.cat([x, feature], dim=-1), time)
+        x = self.res([x, feature], time)
         return x if self.attn is None else self.attn(x, feature)
 
 
@@ -176,10 +231,10 @@ class DecoderBlock(nn.Module):
     def forward(self, x: Tensor, skip: Tensor, features: Sequence[Tensor], time: Tensor) -> Tensor:
         """Advance x with one skip; see :class:`EncoderBlock` for ``features``."""
         feature = features[self.level]
-        x = self.res(torch.cat([x, skip, feature], dim=-1), time)
+        x = self.res([x, skip, feature], time)
         if self.attn is not None:
             x = self.attn(x, feature)
-        return x if self.up is None else self.up(x, time)
+        return x if self.up is None else self.up([x], time)
 
 
 class GeneMorphUNet(nn.Module):
@@ -240,7 +295,8 @@ class GeneMorphUNet(nn.Module):
         x
             (B, p, p, M, stains).
         features
-            Upsampled gene feature of every UNet level, finest first: (B, p/2^i, p/2^i, M, F_i).
+            Gene feature of every UNet level before its upsampling, finest first:
+            (B, p/2^(i+1), p/2^(i+1), M, F_i).
         time
             SiLU of the time embedding, (B, E).
 
@@ -254,8 +310,8 @@ class GeneMorphUNet(nn.Module):
         for block in self.encoder:
             h = block(h, features, time)
             skips.append(h)
-        h = self.middle1(torch.cat([h, features[-1]], dim=-1), time)
-        h = self.middle2(self.middle_attn(h, features[-1]), time)
+        h = self.middle1([h, features[-1]], time)
+        h = self.middle2([self.middle_attn(h, features[-1])], time)
         return h, skips
 
     def decode(

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_teramind.model import kernels, native
+
 DRAWS = 2**15
 """Values of the number that :class:`Dropout` draws."""
 
@@ -68,7 +70,12 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., width) to the same shape."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        hidden = self.fc1(x)
+        if kernels.compiled_for(hidden) and not torch.is_grad_enabled():
+            hidden = native.gelu(hidden)
+        else:
+            hidden = F.gelu(hidden, approximate="tanh")
+        out: Tensor = self.fc2(hidden)
         return out
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from napari_teramind.diffusion.schedule import alphas_bar
 from napari_teramind.model.collage import collage, cut, join
 from napari_teramind.model.config import BIN, ModelConfig
-from napari_teramind.model.convs import upsample
 from napari_teramind.model.gene_gene import GeneFeatures
 from napari_teramind.model.gene_morph import GeneMorphUNet
 
@@ -96,15 +95,12 @@ class TeraMind(nn.Module):
         time
             (B, E) or (1, E), from :meth:`time_embedding`.
         """
-        middle, skips = self.unet.encode(
-            patches.to(self.dtype), [upsample(f) for f in reversed(features)], time
-        )
+        middle, skips = self.unet.encode(patches.to(self.dtype), features[::-1], time)
         return Encoded(middle, skips, list(features))
 
     def decode(self, encoded: Encoded, time: Tensor) -> Tensor:
         """Run the decoder; returns (B, p, p, M, stains) in the network's own parametrisation."""
-        features = [upsample(f) for f in reversed(encoded.features)]
-        return self.unet.decode(encoded.middle, encoded.skips, features, time)
+        return self.unet.decode(encoded.middle, encoded.skips, encoded.features[::-1], time)
 
     def cut_field(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Cut a padded field into shifted patches.

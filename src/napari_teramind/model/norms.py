@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_teramind.model import kernels
+from napari_teramind.model import kernels, native
 
 EPS = 1e-6
-
-ROWS = 64
-"""Positions over which a compiled kernel adds gradients up: over a number that it does not know it
-would be compiled anew for large and small ones."""
 
 
 class RMSNorm(nn.Module):
@@ -27,6 +22,11 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (..., C)."""
+        if kernels.compiled_for(x) and not torch.is_grad_enabled():
+            rows = x.contiguous()
+            shape = (1, x.numel() // x.shape[-1], 1, 1, x.shape[-1])
+            out = native.norm([native.Part(rows.view(shape))], shape, self.weight, activate=False)
+            return out.view_as(x)
         return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), eps=EPS)
 
 
@@ -40,59 +40,65 @@ def norm_silu(x: Tensor, gain: Tensor, shift: Tensor | None = None) -> Tensor:
     gain, shift
         (C,) or (B, 1, 1, 1, C); both alike.
     """
-    if x.device.type == "cpu" or kernels.chosen() == "compiled":
-        rows = x.reshape(x.shape[0], -1, x.shape[-1])
-        gain = gain.float().view(-1, 1, x.shape[-1])
-        shift = None if shift is None else shift.float().view(-1, 1, x.shape[-1])
-        if not torch.is_grad_enabled():
-            return _only_output(rows, gain, shift).view_as(x)
-        out: Tensor = _NormSiLU.apply(rows, gain, shift)  # type: ignore[no-untyped-call]
-        return out.view_as(x)
-    y = F.rms_norm(x, (x.shape[-1],), eps=EPS)
-    gain = gain.to(x.dtype)
-    return F.silu(y * gain if shift is None else torch.addcmul(shift.to(x.dtype), y, gain))
+    if x.device.type != "cpu":
+        plain = _fused if kernels.chosen(x.device.type) == "compiled" else _plain
+        out: Tensor = plain(x, gain, shift)
+        return out
+    if not torch.is_grad_enabled():
+        return _forward(x.contiguous(), gain, shift)[0]
+    out = _NormSiLU.apply(x, gain, shift)  # type: ignore[no-untyped-call]
+    return out
 
 
 class _NormSiLU(torch.autograd.Function):
     """SiLU of an RMSNorm with an affine map, of which only x and one number a row are kept.
 
     Autograd would keep three more tensors of x's size and go over them one by one; recomputing
-    them is cheaper, since these operations wait for memory. x is (B, n, C), of any floating-point
-    type; gain and shift are (B or 1, 1, C), float32.
+    them is cheaper, since these operations wait for memory.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor | None) -> Tensor:
-        out, inverse = _forward(x, gain, shift)
+        x = x.contiguous()
+        out, inverse = _forward(x, gain, shift, keep=True)
         ctx.save_for_backward(x, inverse, gain, shift)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         x, inverse, gain, shift = ctx.saved_tensors
-        backward = _compiled_backward if kernels.chosen() == "compiled" else _eager_backward
-        grad_x, grad_gain, grad_shift = backward(grad, x, inverse, gain, shift)
-        if shift is None or grad_shift is None:
-            return grad_x, grad_gain.sum_to_size(gain.shape), None
-        return grad_x, grad_gain.sum_to_size(gain.shape), grad_shift.sum_to_size(shift.shape)
+        backward = native.norm_backward if kernels.compiled_for(x) else _eager_backward
+        flat, shifts = x.flatten(1, 3), None if shift is None else _rows(shift)
+        grad_x, *sums = backward(
+            grad.reshape(flat.shape), flat, inverse.flatten(1, 3), _rows(gain), shifts
+        )
+        grad_gain, grad_shift = (
+            None if like is None or part is None else _fitted(part, like)
+            for part, like in zip(sums, (gain, shift), strict=True)
+        )
+        assert grad_gain is not None
+        return grad_x.view_as(x), grad_gain, grad_shift
 
 
-def _only_output(x: Tensor, gain: Tensor, shift: Tensor | None) -> Tensor:
-    """Return SiLU(x r gain + shift)."""
-    if kernels.chosen() == "eager":
-        return _eager_forward(x, gain, shift)[0]
-    out: Tensor = _fused_output(x, gain) if shift is None else _fused_shifted_output(x, gain, shift)
-    return out
+def _rows(affine: Tensor) -> Tensor:
+    """Turn (C,) or (B, 1, 1, 1, C) into (1 or B, 1, C), float32."""
+    return affine.float().view(-1, 1, affine.shape[-1])
 
 
-def _forward(x: Tensor, gain: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return SiLU(x r gain + shift) and r (B, n, 1)."""
-    if kernels.chosen() == "compiled":
-        return _compiled_forward(x, gain, shift)
-    return _eager_forward(x, gain, shift)
+def _fitted(grad: Tensor, affine: Tensor) -> Tensor:
+    """Turn the gradient (B, 1, C) into that of (C,) or (B, 1, 1, 1, C)."""
+    return grad.sum_to_size(_rows(affine).shape).view_as(affine).to(affine.dtype)
 
 
-def _eager_forward(x: Tensor, gain: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+def _forward(
+    x: Tensor, gain: Tensor, shift: Tensor | None, keep: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Return SiLU(x r gain + shift) and, if it is to be kept, r (B, y, x, M, 1), float32."""
+    if kernels.compiled_for(x):
+        kept = torch.empty(*x.shape[:-1], 1) if keep else None
+        return native.norm([native.Part(x)], x.shape, gain, shift, inverse=kept), kept
+    gain = _rows(gain)[:, :, None, None]
+    shift = None if shift is None else _rows(shift)[:, :, None, None]
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     inverse = norm.square_().div_(x.shape[-1]).add_(EPS).rsqrt_()
     y = x * inverse
@@ -103,7 +109,7 @@ def _eager_forward(x: Tensor, gain: Tensor, shift: Tensor | None) -> tuple[Tenso
 def _eager_backward(
     grad: Tensor, x: Tensor, inverse: Tensor, gain: Tensor, shift: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the gradient of x, and those of gain and shift as (B, 1, C)."""
+    """Return the gradient of x (B, n, C), and those of gain and shift as (B, 1, C)."""
     n = x * inverse
     y = n * gain if shift is None else torch.addcmul(shift, n, gain)
     d = torch.ops.aten.silu_backward(grad.float(), y)
@@ -116,89 +122,10 @@ def _eager_backward(
     return d.addcmul_(n, mean, value=-1).mul_(inverse).to(x.dtype), grad_gain, grad_shift
 
 
-def _compiled_forward(x: Tensor, gain: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
-    if shift is None:
-        out, inverse = _fused(x, gain)
-    else:
-        out, inverse = _fused_shifted(x, gain, shift)
-    return out, inverse
+def _plain(x: Tensor, gain: Tensor, shift: Tensor | None) -> Tensor:
+    y = F.rms_norm(x, (x.shape[-1],), eps=EPS)
+    gain = gain.to(x.dtype)
+    return F.silu(y * gain if shift is None else torch.addcmul(shift.to(x.dtype), y, gain))
 
 
-def _compiled_backward(
-    grad: Tensor, x: Tensor, inverse: Tensor, gain: Tensor, shift: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Do what :func:`_eager_backward` does."""
-    rows = math.gcd(x.shape[1], ROWS)
-
-    def blocks(value: Tensor) -> Tensor:
-        return value.reshape(value.shape[0], -1, rows, value.shape[-1])
-
-    parts = blocks(grad), blocks(x), blocks(inverse), gain[:, None]
-    if shift is None:
-        grad_x, grad_gain = _fused_backward(*parts)
-        return grad_x.view_as(x), grad_gain.sum(1, keepdim=True), None
-    grad_x, *sums = _fused_shifted_backward(*parts, shift[:, None])
-    grad_gain, grad_shift = (part.sum(1, keepdim=True) for part in sums)
-    return grad_x.view_as(x), grad_gain, grad_shift
-
-
-def _normed(x: Tensor) -> tuple[Tensor, Tensor]:
-    wide = x.float()
-    inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + EPS)
-    return wide * inverse, inverse
-
-
-def _silu(y: Tensor) -> Tensor:
-    return y * torch.sigmoid(y)
-
-
-def _silu_slope(y: Tensor) -> Tensor:
-    s = torch.sigmoid(y)
-    return s * (1 + y * (1 - s))
-
-
-def _norm_slope(d: Tensor, n: Tensor, inverse: Tensor, gain: Tensor) -> Tensor:
-    dn = d * gain
-    return (dn - n * (dn * n).mean(-1, keepdim=True)) * inverse
-
-
-@kernels.compiled
-def _fused_output(x: Tensor, gain: Tensor) -> Tensor:
-    return _silu(_normed(x)[0] * gain).to(x.dtype)
-
-
-@kernels.compiled
-def _fused_shifted_output(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-    return _silu(_normed(x)[0] * gain + shift).to(x.dtype)
-
-
-@kernels.compiled
-def _fused(x: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-    n, inverse = _normed(x)
-    return _silu(n * gain).to(x.dtype), inverse
-
-
-@kernels.compiled
-def _fused_shifted(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    n, inverse = _normed(x)
-    return _silu(n * gain + shift).to(x.dtype), inverse
-
-
-@kernels.compiled
-def _fused_backward(
-    grad: Tensor, x: Tensor, inverse: Tensor, gain: Tensor
-) -> tuple[Tensor, Tensor]:
-    n = x.float() * inverse
-    d = grad.float() * _silu_slope(n * gain)
-    grad_x = _norm_slope(d, n, inverse, gain).to(x.dtype)
-    return grad_x, (d * n).sum(2)
-
-
-@kernels.compiled
-def _fused_shifted_backward(
-    grad: Tensor, x: Tensor, inverse: Tensor, gain: Tensor, shift: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    n = x.float() * inverse
-    d = grad.float() * _silu_slope(n * gain + shift)
-    grad_x = _norm_slope(d, n, inverse, gain).to(x.dtype)
-    return grad_x, (d * n).sum(2), d.sum(2)
+_fused = kernels.compiled(_plain)

@@ -278,5 +278,5 @@ def computation(model: TeraMind) -> dict[str, Any]:
         "device": f"{device.type}: {name or platform.machine()}",
         "precision": str(model.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "kernels": kernels.chosen(),
+        "kernels": kernels.chosen(device.type),
     }

@@ -13,9 +13,6 @@ from napari_teramind.model.config import BIN, KernelsWish, Prediction
 Precision = Literal["float32", "bfloat16", "float16"]
 Optimizer = Literal["adam", "muon"]
 
-LONG = 100
-"""Steps from which on compiled kernels save more time than compiling takes."""
-
 FREE = frozenset(
     {
         "steps",
@@ -80,8 +77,8 @@ class TrainConfig:
     precision
         ``"float32"``, or mixed precision: ``"bfloat16"``, or ``"float16"`` as published.
     kernels
-        Form of the norms' arithmetic: ``"eager"``, ``"compiled"``, or ``"auto"``: compiled in
-        runs of a hundred steps and more on a CPU, where there is a C++ compiler.
+        Form of the norms' arithmetic: ``"eager"``, ``"compiled"``, or ``"auto"``: compiled on a
+        CPU, where there is a C++ compiler.
     focus
         (low, high, share): this share of the times t is drawn from [low, high), the others from
         all, as published (None). What a short training lacks is learned at middle times, where

@@ -20,7 +20,7 @@ import napari_teramind
 from napari_teramind.errors import UserError
 from napari_teramind.model import kernels
 from napari_teramind.model.config import ModelConfig
-from napari_teramind.training.config import LONG, TrainConfig
+from napari_teramind.training.config import TrainConfig
 from napari_teramind.training.folder import RunFolder
 from napari_teramind.training.loader import Batches, default_workers
 from napari_teramind.training.parallel import Shared, Team, is_first
@@ -165,7 +165,7 @@ def fit(
         "versions": _versions(),
         "job": dict(job or {}),
     }
-    header["kernels"] = form = kernels.decide(config.kernels, device, config.steps >= LONG)
+    header["kernels"] = form = kernels.decide(config.kernels, device)
     team = Team(device, config.processes)
     folder = RunFolder.claim(run_dir, header, resume) if is_first() else None
     try:

@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from napari_teramind.model import kernels
-from napari_teramind.training.config import LONG, TrainConfig
+from napari_teramind.training.config import TrainConfig
 from napari_teramind.training.loop import network_shape
 from napari_teramind.training.source import SampleSource, common_panel
 from napari_teramind.training.step import Objective, make_batch, start, take_step
@@ -72,7 +72,7 @@ def estimate(
     UserError
         If the brains do not go together or the device has not the memory for one sample.
     """
-    with kernels.using(kernels.decide(config.kernels, device, config.steps >= LONG)):
+    with kernels.using(kernels.decide(config.kernels, device)):
         return _estimate(brains, config, device, report or (lambda *_: None))
 
 

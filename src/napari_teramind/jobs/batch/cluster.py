@@ -80,6 +80,8 @@ class Workers:
             return len(self.client.nthreads())
         except Exception as error:  # whatever a connection that breaks makes it raise
             self.check()
+            if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+                raise JobError(lost(self.text)) from error  # dask has not noticed yet
             raise JobError(
                 f"The scheduler at {self.text} does not answer ({error}); run the same command "
                 "again to go on."

@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from napari_teramind.simulate.workers import NetworkSource
 
 
-WORTH_COMPILING = 4000
-"""Evaluations from which on compiled kernels save more time than compiling takes."""
-
-
 @dataclass(frozen=True)
 class Told:
     """A plan for people and programs."""
@@ -80,15 +76,15 @@ def network_source(
     """
     import torch
 
-    from napari_teramind.model.kernels import find_compiler
+    from napari_teramind.model import kernels
     from napari_teramind.simulate.workers import NetworkSource
 
     device = pick_device(spec.device)
     path, panel = str(spec.checkpoint), read_panel(spec.genes)
     if begun is not None:
         form: Kernels = "eager"
-        if begun.get("kernels") == "compiled" and find_compiler():
-            form = "compiled"
+        if begun.get("kernels") == "compiled":
+            form = kernels.decide("auto", device)
         return NetworkSource(path, panel, device, begun["precision"], begun["threads"], form)
     precision = spec.precision
     if precision == "auto":
@@ -147,9 +143,7 @@ def _plan(brain: BrainStore, model: TeraMind, request: Request, spec: SimulateSp
     from napari_teramind.simulate.plan import plan_run
 
     plan = plan_run(brain, model.config, request, model.device.type, model.dtype.itemsize)
-    kernels.choose(
-        kernels.decide(spec.kernels, model.device.type, plan.evaluations >= WORTH_COMPILING)
-    )
+    kernels.choose(kernels.decide(spec.kernels, model.device.type))
     if not spec.dry_run and plan.evaluations < WORTH * plan.layout.settings.batch:
         return plan
     pace = seconds_per_evaluation(model, plan.layout)
