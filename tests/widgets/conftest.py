@@ -16,7 +16,7 @@ from napari_teramind.jobs import process
 from napari_teramind.jobs.warm import close_worker
 from napari_teramind.model import ModelConfig
 from napari_teramind.plugin.layers import stain_layers
-from napari_teramind.widgets import getting, phantom, running, settings, train_runs
+from napari_teramind.widgets import getting, phantom, running, settings, timing, train_runs
 from napari_teramind.widgets.checkpoints import Checkpoints, Facts
 from napari_teramind.widgets.simulate import SimulateWidget
 from napari_teramind.widgets.train import TrainWidget
@@ -69,6 +69,7 @@ def known_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path = tmp_path / "checkpoints" / "small.safetensors"
     path.parent.mkdir()
     path.touch()
+    monkeypatch.setattr(timing, "SETTLE_MS", 10**7)  # nothing to measure in an empty file
     facts = Facts(ModelConfig(genes=12, channels=4, time_channels=32), None)
     monkeypatch.setattr(Checkpoints, "facts", lambda self: facts)
     return path

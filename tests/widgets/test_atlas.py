@@ -62,7 +62,7 @@ def panel(make_panel, tiny_brain: BrainStore, qtbot) -> AtlasWidget:
 
 @pytest.fixture
 def volume(tmp_path: Path) -> Path:
-    """An annotation of two halves, 1 um, 5 sections of 30 x 45 voxels, with its table."""
+    """An annotation of two halves, 1 µm, 5 sections of 30 x 45 voxels, with its table."""
     annotation = np.zeros((5, 30, 45), np.uint32)
     annotation[1:, :, :20], annotation[1:4, 5:, 25:] = 672, 549
     tifffile.imwrite(tmp_path / "atlas_1um.tif", annotation, photometric="minisblack")
@@ -222,7 +222,7 @@ def test_a_structure_becomes_the_roi_of_the_other_panels(panel, qtbot):
     assert other.values()["roi"] == (32, 224, 32, 192)
     assert other.values()["slices"] == (1, 2)
     assert other.where.where.rectangle_button.isChecked()
-    assert panel.answer.text().startswith("The ROI is the box around CP on slice 1, 21 x 17 um")
+    assert panel.answer.text().startswith("The ROI is the box around CP on slice 1, 21 x 17 µm")
     type_in(qtbot, panel, "TH")
     panel.roi_button.click()
     qtbot.waitUntil(lambda: len(panel.session.viewer.layers["ROI"].data) == 1, timeout=3000)

@@ -137,7 +137,7 @@ def test_where_a_result_comes_from_is_told(brain_panel):
     told = brain_panel.contents.words.text()
     assert told.startswith("Attention of Nr4a2-Th, within TH, network 01234567; napari-teramind ")
     brain_panel.contents.tree.setCurrentItem(rows["stain", "PolyT"])
-    assert brain_panel.contents.words.text() == "The real stain PolyT of tiny, 0.108 um a pixel."
+    assert brain_panel.contents.words.text() == "The real stain PolyT of tiny, 0.108 µm a pixel."
     assert brain_panel.session.viewer.layers.selection.active.name == "PolyT"
 
 
@@ -147,11 +147,11 @@ def test_provenance_in_words():
         "halo": 2, "checkpoint_sha256": "ab" * 32, "versions": {"napari-teramind": "1.0"},
     }  # fmt: skip
     assert simulation_words(full, 0.108) == (
-        "Generated, slices 2 to 3, 55 x 111 um, seed 7, 15 steps of DDIM, surround of 2 patches, "
+        "Generated, slices 2 to 3, 55 x 111 µm, seed 7, 15 steps of DDIM, surround of 2 patches, "
         "network abababab; napari-teramind 1.0."
     )
     assert simulation_words({"slices": [2, 3], "roi_px": [0, 10, 0, 10]}, 0.108) == (
-        "Generated, slice 2, 1 x 1 um."
+        "Generated, slice 2, 1 x 1 µm."
     )
     assert simulation_words({}, 0.108) == "Generated."
     edits = [parse_edit("Th=0@VTA").to_dict(), parse_edit("Mog*2").to_dict()]

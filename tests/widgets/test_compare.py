@@ -149,7 +149,7 @@ def test_the_field_in_view_in_3d_and_back(panel, qtbot):
     fields = [layer for layer in viewer.layers if tag_of(layer).get("kind") == "field"]
     assert [layer.name for layer in fields][:2] == ["DAPI (3D)", "PolyT (3D)"]
     assert [layer for layer in viewer.layers if layer.visible] == fields
-    assert panel.field.words.text().startswith("Full resolution: 0.108 um a pixel, 2 slices")
+    assert panel.field.words.text().startswith("Full resolution: 0.108 µm a pixel, 2 slices")
     first, stain = fields[0], panel.session.layers("stain")[0]
     # Every voxel is the stored one, in its place.
     z, y, x = (np.asarray(first.data.shape) // 2).tolist()
@@ -193,7 +193,7 @@ def test_a_field_that_is_too_large_is_coarser_and_says_so(deep, qtbot, monkeypat
     deep.session.viewer.scene.camera.zoom /= 2  # all of the slice is in view
     deep.field.button.click()
     qtbot.waitUntil(lambda: deep.session.viewer.dims.ndisplay == 3, timeout=LONG)
-    assert "0.216 um a pixel, 2 times coarser than stored" in deep.field.words.text()
+    assert "0.216 µm a pixel, 2 times coarser than stored" in deep.field.words.text()
     deep.field.button.click()
     monkeypatch.setattr(field, "MOST_SIDE", 50)
     deep.field.button.click()

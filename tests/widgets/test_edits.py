@@ -144,7 +144,7 @@ def test_a_structure_is_generated_where_it_lies(panel, qtbot):
     assert "Name a structure" in panel.plan_label.text()
     qtbot.waitUntil(lambda: panel.session.structures.own is not None, timeout=LONG)
     qtbot.keyClicks(where.acronyms, "th")
-    assert where.found.text().startswith("Thalamus: within 20.7 um x 17.3 um")
+    assert where.found.text().startswith("Thalamus: within 20.7 µm x 17.3 µm")
     assert not where.where.view_button.isVisible()
     names = generate(panel, qtbot)
     layer = viewer.layers[names[0]]

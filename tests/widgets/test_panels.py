@@ -308,7 +308,7 @@ def test_genes_are_found_and_shown(brain_panel, qtbot, tiny_brain, tiny_arrays):
     assert brain_panel.answer.textFormat() == Qt.TextFormat.RichText
     assert shown.toPlainText() == "This brain has no gene <b>x."
     assert len(viewer.layers) == 5
-    assert "4 slices of 27.6 um x 41.5 um" in brain_panel.facts.text()
+    assert "4 slices of 27.6 µm x 41.5 µm" in brain_panel.facts.text()
     assert "12 genes, structures" in brain_panel.facts.text()
     world = (100.0, 6 * 1.728 + 0.81, 7 * 1.728 + 0.81)
     viewer.dims.set_point(0, 100)
@@ -361,8 +361,8 @@ def test_names_of_paths_are_short_and_tell_doubles_apart(qtbot):
 
 def test_lengths_are_told_as_people_say_them():
     assert [micrometers(n, 0.108) for n in (512, 9000, 12_000, 105_984)] == [
-        "55.3 um",
-        "972 um",
+        "55.3 µm",
+        "972 µm",
         "1.3 mm",
         "11.4 mm",
     ]

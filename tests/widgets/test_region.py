@@ -44,7 +44,7 @@ def test_the_current_view_is_what_the_canvas_shows(panel, qtbot):
         return panel.plan_label.text().startswith(f"{y1 - y0:,} x {x1 - x0:,} px")
 
     qtbot.waitUntil(told, timeout=3000)
-    assert "um x" in panel.where.where.size_label.text()
+    assert "µm x" in panel.where.where.size_label.text()
     assert (
         "y {} to {}, x {} to {} px".format(*region.roi()) in panel.where.where.size_label.toolTip()
     )
@@ -96,10 +96,10 @@ def test_slices_follow_the_view_until_they_are_chosen(panel, qtbot):
     assert region.slices == (1, 3)
     where.last.setValue(0)
     assert region.slices == (0, 1)
-    assert where.slices_label.text() == "at 0 um; the brain has slices 0 to 3"
+    assert where.slices_label.text() == "at 0 µm; the brain has slices 0 to 3"
     where.last.setValue(3)
     # The true places of slices, which are not evenly spaced.
-    assert where.slices_label.text() == "from 0 to 320 um; the brain has slices 0 to 3"
+    assert where.slices_label.text() == "from 0 to 320 µm; the brain has slices 0 to 3"
     viewer.dims.set_point(0, 100)
     assert region.slices == (0, 4)
     where.here_button.click()

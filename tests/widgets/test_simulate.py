@@ -269,6 +269,10 @@ def test_a_tiny_network_generates_a_region_of_a_tiny_brain(
     draw(panel, (40, 100, 50, 120))
     panel.how.steps.setValue(2)
     panel.how.halo.setCurrentIndex(0)
+    # How long it takes is told before the first run.
+    words = panel.plan_label.text
+    qtbot.waitUntil(lambda: words().endswith("measuring how long it takes ..."), timeout=5000)
+    qtbot.waitUntil(lambda: "about" in words() or "seconds" in words(), timeout=60_000)
     panel.button.click()
     qtbot.waitUntil(lambda: len(generated(viewer)) == 2, timeout=60_000)
     qtbot.waitUntil(lambda: finished(panel), timeout=60_000)

@@ -131,7 +131,7 @@ def test_what_is_learned_from_and_held_out(panel, tmp_path, tiny_brain, monkeypa
     hold_out_rectangle(panel, (0, 128, 128, 256))
     assert panel.values()["exclude"] == (0, 128, 128, 256)
     assert panel.values()["brains"] == [str(panel.session.brain.path), tiny_brain.path]
-    learned = "Learns from 2 brains, without 13.8 um x 13.8 um"
+    learned = "Learns from 2 brains, without 13.8 µm x 13.8 µm"
     qtbot.waitUntil(lambda: learned in panel.what.hint.text(), timeout=3000)
 
 

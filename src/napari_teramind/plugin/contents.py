@@ -99,7 +99,7 @@ def simulation_words(provenance: dict[str, Any], pixel_size: float) -> str:
         case [y0, y1, x0, x1], [z0, z1]:
             height, width = (y1 - y0) * pixel_size, (x1 - x0) * pixel_size
             which = f"slice {z0}" if z1 - z0 == 1 else f"slices {z0} to {z1 - 1}"
-            words.append(f"{which}, {height:.0f} x {width:.0f} um")
+            words.append(f"{which}, {height:.0f} x {width:.0f} µm")
     if "seed" in provenance and "statistic" not in provenance:
         words.append(f"seed {provenance['seed']}")
     if "steps" in provenance:
@@ -147,4 +147,4 @@ def _by(provenance: dict[str, Any]) -> str:
 
 
 def _stain(brain: BrainStore, name: str) -> str:
-    return f"The real stain {name} of {brain.name}, {brain.pixel_size:g} um a pixel."
+    return f"The real stain {name} of {brain.name}, {brain.pixel_size:g} µm a pixel."

@@ -229,8 +229,8 @@ def italic(gene: str) -> str:
 
 
 def micrometers(pixels: float, pixel_size: float) -> str:
-    """Return a length as people say it: "55 um", "1.2 mm"."""
+    """Return a length as people say it: "55 µm", "1.2 mm"."""
     length = pixels * pixel_size
     if length >= 1000:
         return f"{length / 1000:.3g} mm"
-    return f"{length:.3g} um" if length < 100 else f"{length:.0f} um"
+    return f"{length:.3g} µm" if length < 100 else f"{length:.0f} µm"

@@ -21,6 +21,7 @@ def plan_words(
     facts: Facts | None,
     how: dict[str, Any],
     seconds_per_evaluation: float | None,
+    is_measured: bool = False,
 ) -> str:
     """Return a line such as "512 x 512 px x 2 slices, 0.4 GB of memory, 1 MB on disk, about 20 s".
 
@@ -36,6 +37,8 @@ def plan_words(
         ``steps``, ``halo`` and ``replicates``, as in a `SimulateSpec`.
     seconds_per_evaluation
         What one patch evaluation took last time on this computer, if there was a last time.
+    is_measured
+        Whether that is being measured.
     """
     y0, y1, x0, x1 = roi
     count = slices[1] - slices[0]
@@ -53,6 +56,8 @@ def plan_words(
         words = f"{words}, {samples} samples"
     disk = plan.disk_bytes * (1 if samples == 1 else samples + 2)
     words = f"{words}, {size(plan.memory_bytes)} of memory, {size(disk)} on disk"
+    if seconds_per_evaluation is None and is_measured:
+        return f"{words}; measuring how long it takes ..."
     if seconds_per_evaluation is None:
         return f"{words}; how long it takes is known after the first time"
     return f"{words}, {about(plan.evaluations * samples * seconds_per_evaluation)}"

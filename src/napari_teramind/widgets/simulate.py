@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QProgressBar, QPushButton, QStackedLayout, QVBoxLayout, QWidget
 
 from napari_teramind.errors import UserError
@@ -25,6 +26,7 @@ from napari_teramind.widgets.parts import (
     sentence,
 )
 from napari_teramind.widgets.plan import plan_words
+from napari_teramind.widgets.timing import Timing
 from napari_teramind.widgets.what import What
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class SimulateWidget(Panel):
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self.words = sentence()
+        self.timing = Timing(self)
         self.empty = NoBrain(self.session)
         self._pages = QStackedLayout(self)
         self._pages.addWidget(self.empty)
@@ -84,6 +87,11 @@ class SimulateWidget(Panel):
             layout.addWidget(widget)
         return content
 
+    def showEvent(self, event: QShowEvent) -> None:
+        """Say what it takes, measuring that if need be: nothing is measured for a hidden panel."""
+        super().showEvent(event)
+        self._refresh_plan()
+
     def _connect(self) -> None:
         self.session.brains_changed.connect(self.refresh)
         self.session.generation_changed.connect(self._on_generation)
@@ -92,6 +100,7 @@ class SimulateWidget(Panel):
         self.session.generate_asked.connect(self._on_asked)
         self.what.changed.connect(self._refresh_plan)
         self.how.changed.connect(self._refresh_plan)
+        self.timing.changed.connect(self._refresh_plan)
         self.button.clicked.connect(self._on_button)
 
     # What the user does
@@ -150,13 +159,22 @@ class SimulateWidget(Panel):
         self.edits.show_panel((known.genes or brain.gene_names) if known and brain else ())
         if not words and brain is not None and where["roi"] is not None:
             speed = settings.seconds_per_evaluation(checkpoint) if checkpoint else None
+            comes = speed is None and known is not None and self._measures()
             words = plan_words(
-                brain, where["roi"], where["slices"], known, self.how.values(), speed
+                brain, where["roi"], where["slices"], known, self.how.values(), speed, comes
             )
         self.plan_label.setText(words)
         self.button.setEnabled(session.generation is not None or not self.problem())
 
+    def _measures(self) -> bool:
+        """Have the time of a patch measured; tell whether it will be known soon."""
+        if self.session.generation is not None or not self.isVisible():
+            return False
+        brain = self.session.brain
+        return brain is not None and self.timing.ask({"brain": brain.path, **self.values()})
+
     def _on_generation(self) -> None:
+        self.timing.stop()
         if self.session.generation is not None:
             self.session.generation.progressed.connect(self._on_progress)
         self._refresh_run()

@@ -337,7 +337,7 @@ class Structures(QObject):
         height, width = box[1] - box[0], box[3] - box[2]
         return (
             f"The ROI is the box around {structure.acronym} on slice {z}, "
-            f"{height:.0f} x {width:.0f} um; the other panels use it now."
+            f"{height:.0f} x {width:.0f} µm; the other panels use it now."
         )
 
 

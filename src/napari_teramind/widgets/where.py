@@ -154,5 +154,5 @@ class Where(QWidget):
                 box.setMaximum(depth - 1)
                 box.setValue(value)
         start, end = float(positions[z0]), float(positions[z1 - 1])
-        place = f"at {start:.4g} um" if z1 - z0 == 1 else f"from {start:.4g} to {end:.4g} um"
+        place = f"at {start:.4g} µm" if z1 - z0 == 1 else f"from {start:.4g} to {end:.4g} µm"
         self.slices_label.setText(f"{place}; the brain has slices 0 to {depth - 1}")
