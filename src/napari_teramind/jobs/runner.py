@@ -119,10 +119,12 @@ def run_job(
         Exit code: 0 done, 1 failed, 2 bad input, 130 cancelled.
     """
     from napari_teramind.jobs.verbs import execute
+    from napari_teramind.model import kernels
 
     job = JobContext(emit, warmth=warmth)
     try:
-        with _warnings_as_events(emit), _noting_interrupts(job):
+        # What a job chooses is its own affair: another one in this process begins anew.
+        with _warnings_as_events(emit), _noting_interrupts(job), kernels.using(None):
             result = execute(spec, job)
     except UserError as error:
         failed = Failed(message=str(error), exit_code=BAD_INPUT)

@@ -65,8 +65,8 @@ def choose(kernels: Kernels | None) -> None:
 
 
 @contextmanager
-def using(kernels: Kernels) -> Iterator[None]:
-    """Compute in a form within a ``with`` block."""
+def using(kernels: Kernels | None) -> Iterator[None]:
+    """Compute in a form within a ``with`` block; see :func:`choose`."""
     before = _chosen
     choose(kernels)
     try:

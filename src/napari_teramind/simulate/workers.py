@@ -49,7 +49,7 @@ class NetworkSource:
     threads
         Threads of a process; equal numbers give equal bits.
     kernels
-        Form of the norms' arithmetic; see :mod:`napari_teramind.model.kernels`.
+        Form of the loops; see :mod:`napari_teramind.model.kernels`. None: chosen by the device.
     """
 
     path: str
@@ -57,7 +57,7 @@ class NetworkSource:
     device: str
     precision: str
     threads: int | None = None
-    kernels: Kernels = "eager"
+    kernels: Kernels | None = None
 
     def load(self, worker: int = 0) -> TeraMind:
         """Load the network, for the worker of this number."""
