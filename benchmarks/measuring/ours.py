@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from napari_teramind.brain import open_brain
-from napari_teramind.model import TeraMind
+from napari_teramind.model import TeraMind, kernels
 from napari_teramind.simulate import Request, simulate_to_store
 from napari_teramind.simulate.plan import plan_run
 
@@ -22,7 +22,10 @@ def generate(
     """Generate a region of the world's brain into its store; say what was planned."""
     brain = open_brain(folder / "brain.zarr")
     request = Request(roi=roi, slices=(0, model.config.image_slices), seed=seed, steps=steps)
-    plan = plan_run(brain, model.config, request, model.device.type, model.dtype.itemsize)
+    device = model.device.type
+    plan = plan_run(
+        brain, model.config, request, device, model.dtype.itemsize, kernels.chosen(device)
+    )
     path = simulate_to_store(brain, model, name, request)
     settings = plan.layout.settings
     return {

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, get_args
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _chosen: Kernels | None = None
+
+
+def find_compiler() -> str | None:
+    """Return the C++ compiler that is used: that of the variable CXX, g++ or clang++; or None."""
+    named = os.environ.get("CXX")
+    for name in (named,) if named else ("g++", "clang++"):
+        if found := shutil.which(name):
+            return found
+    return None
 
 
 def decide(wish: KernelsWish, device: str) -> Kernels:
@@ -46,7 +57,7 @@ def decide(wish: KernelsWish, device: str) -> Kernels:
         raise UserError(f"The kernels '{wish}' are not known; use 'auto', 'eager' or 'compiled'.")
     if wish == "eager" or device.partition(":")[0] != "cpu":
         return "compiled" if wish == "compiled" else "eager"
-    if wish == "auto" and native.find_compiler() is None:
+    if wish == "auto" and find_compiler() is None:
         return "eager"
     try:
         native.library()

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from napari_teramind.errors import UserError
+from napari_teramind.model.kernels import find_compiler
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = (
@@ -63,15 +63,6 @@ class Part:
     tensor: Tensor
     offset: int = 0
     second: Tensor | None = None
-
-
-def find_compiler() -> str | None:
-    """Return the C++ compiler that is used: that of the variable CXX, g++ or clang++; or None."""
-    named = os.environ.get("CXX")
-    for name in (named,) if named else ("g++", "clang++"):
-        if found := shutil.which(name):
-            return found
-    return None
 
 
 @functools.cache

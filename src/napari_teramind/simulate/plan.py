@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from napari_teramind.brain.result import result_tile
 from napari_teramind.errors import UserError
-from napari_teramind.model.config import ModelConfig
+from napari_teramind.model.config import Kernels, ModelConfig
+from napari_teramind.model.kernels import find_compiler
 from napari_teramind.simulate.request import LANE, Layout, Request, lay_out
 from napari_teramind.simulate.tissue import ActivePatches
 
@@ -83,6 +84,7 @@ def plan_run(
     request: Request,
     device: str = "cpu",
     itemsize: int = 4,
+    form: Kernels | None = None,
 ) -> Plan:
     """Check a request and say what it takes, but for the time, which is measured.
 
@@ -94,6 +96,8 @@ def plan_run(
         Kind of device.
     itemsize
         Bytes of a number in the network: 4, or 2 in half precision.
+    form
+        Of the kernels; by default compiled on a CPU, if there is a compiler.
 
     Raises
     ------
@@ -102,7 +106,10 @@ def plan_run(
     """
     layout = lay_out(brain, config, request, device)
     active = ActivePatches(brain, layout)
-    return Plan(layout, active, active.evaluations(), memory_bytes(layout, config, itemsize))
+    if form is None:
+        form = "compiled" if device == "cpu" and find_compiler() else "eager"
+    memory = memory_bytes(layout, config, itemsize, fused=device == "cpu" and form == "compiled")
+    return Plan(layout, active, active.evaluations(), memory)
 
 
 def check_fits(plan: Plan, memory: int, disk: int) -> None:
@@ -141,8 +148,11 @@ def check_fits(plan: Plan, memory: int, disk: int) -> None:
         )
 
 
-def memory_bytes(layout: Layout, config: ModelConfig, itemsize: int) -> int:
-    """Estimate the peak of a run from the sizes of what it keeps (see :mod:`.wavefront`)."""
+def memory_bytes(layout: Layout, config: ModelConfig, itemsize: int, fused: bool) -> int:
+    """Estimate the peak of a run from the sizes of what it keeps (see :mod:`.wavefront`).
+
+    ``fused``: with kernels that read the parts of a concatenation where they are.
+    """
     c, settings, steps = config, layout.settings, layout.request.steps
     window = layout.windows[0]
     band = min(settings.band or window.rows, window.rows)
@@ -163,7 +173,9 @@ def memory_bytes(layout: Layout, config: ModelConfig, itemsize: int) -> int:
     features = itemsize * per_patch * rows * (columns + 1)
     genes = 3 * 4 * c.genes * c.gene_slices * 8 * c.bins**2 * (columns + 1)
     pool = itemsize * _encoded(c) * ((band + 1) * 2 + 2 * settings.batch)
-    working = itemsize * settings.batch * (2 * _encoded(c) + _activations(c))
+    working = (
+        itemsize * settings.batch * ((1 if fused else 2) * _encoded(c) + _activations(c, fused))
+    )
     waiting = c.stains * c.image_slices * lane_px * tile * 3
     return int(GAPS * (state + features + genes + pool + working + waiting))
 
@@ -176,13 +188,13 @@ def _encoded(c: ModelConfig) -> int:
     )
 
 
-def _activations(c: ModelConfig) -> int:
+def _activations(c: ModelConfig, fused: bool) -> int:
     """Values of a patch that the widest residual block works on at a time."""
-    widest = 0
+    widest = 0.0
     gene_widths = (c.genes, *c.gene_channels)
     for level, m in enumerate(c.multipliers):
         positions = c.image_slices * (c.patch >> level) ** 2
         above = c.multipliers[min(level + 1, 3)]
         joined = c.channels * (above + m) + gene_widths[3 - level]
-        widest = max(widest, positions * (3 * joined + 4 * c.channels * m))
-    return widest
+        widest = max(widest, positions * ((1.5 if fused else 3) * joined + 4 * c.channels * m))
+    return int(widest)

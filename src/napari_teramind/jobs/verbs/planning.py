@@ -142,8 +142,9 @@ def _plan(brain: BrainStore, model: TeraMind, request: Request, spec: SimulateSp
     from napari_teramind.simulate.calibrate import WORTH, seconds_per_evaluation
     from napari_teramind.simulate.plan import plan_run
 
-    plan = plan_run(brain, model.config, request, model.device.type, model.dtype.itemsize)
-    kernels.choose(kernels.decide(spec.kernels, model.device.type))
+    form = kernels.decide(spec.kernels, model.device.type)
+    kernels.choose(form)
+    plan = plan_run(brain, model.config, request, model.device.type, model.dtype.itemsize, form)
     if not spec.dry_run and plan.evaluations < WORTH * plan.layout.settings.batch:
         return plan
     pace = seconds_per_evaluation(model, plan.layout)
