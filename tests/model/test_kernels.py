@@ -259,10 +259,16 @@ def test_a_compiler_that_fails_is_told(
     native.library.cache_clear()
     monkeypatch.setenv("CXX", str(broken))
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_, **__: str(tmp_path / "cache"))
-    assert kernels.decide("auto", "cpu") == "eager"
+    with caplog.at_level("INFO"):
+        assert kernels.decide("auto", "cpu") == "eager"
     assert "cannot compile the kernels (no such flag)" in caplog.text
     with pytest.raises(UserError, match=r"cannot compile the kernels \(no such flag\)"):
         kernels.decide("compiled", "cpu")
     assert not list((tmp_path / "cache").rglob("*.so"))
+    monkeypatch.delenv("CXX")
+    (tmp_path / "cache" / "kernels").rmdir()
+    (tmp_path / "cache" / "kernels").write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot be kept in .*kernels"):
+        kernels.decide("compiled", "cpu")
     monkeypatch.undo()
     assert kernels.decide("compiled", "cpu") == "compiled"

@@ -64,7 +64,7 @@ def decide(wish: KernelsWish, device: str) -> Kernels:
     except UserError as error:
         if wish == "compiled":
             raise
-        log.warning("Computing without compiled kernels: %s", error)
+        log.info("Computing without compiled kernels: %s", error)
         return "eager"
     return "compiled"
 

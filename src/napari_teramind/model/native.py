@@ -72,7 +72,7 @@ def library() -> ctypes.CDLL:
     Raises
     ------
     UserError
-        If there is no compiler, or it cannot compile them.
+        If there is no compiler, it cannot compile them, or what it made cannot be loaded.
     """
     compiler = find_compiler()
     if compiler is None:
@@ -84,9 +84,15 @@ def library() -> ctypes.CDLL:
 
     folder = Path(platformdirs.user_cache_dir("napari-teramind", appauthor=False)) / "kernels"
     path = folder / f"{_key(compiler)}.so"
-    if not path.exists():
-        _compile(compiler, path)
-    return ctypes.CDLL(os.fspath(path))
+    try:
+        if not path.exists():
+            _compile(compiler, path)
+        return ctypes.CDLL(os.fspath(path))
+    except OSError as error:
+        raise UserError(
+            f"Compiled kernels cannot be kept in {folder}, or not be loaded from there ({error}); "
+            "make it writable, or choose eager kernels."
+        ) from error
 
 
 def _key(compiler: str) -> str:
