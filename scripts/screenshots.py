@@ -223,12 +223,17 @@ def coronal(stage: Stage) -> None:
 
 def close_up(stage: Stage) -> None:
     """Take transcripts over nuclei."""
+    from napari.layers import Layer
+
+    from napari_teramind.brain import open_brain as open_store
+    from napari_teramind.plugin.layers import gene_layer
+
     with window() as viewer:
         open_brain(viewer, stage)
         viewer.layers["structures"].visible = False
         viewer.layers["PolyT"].visible = False
         for gene in ("Slc17a7", "Gad1"):
-            viewer.layers[gene].visible = True
+            viewer.add_layer(Layer.create(*gene_layer(open_store(stage.brain), gene)))
         extent = viewer.layers["DAPI"].extent.world
         centre = extent[0] + (extent[1] - extent[0]) * (0, 0.18, 0.36)
         viewer.scene.camera.center = tuple(centre)

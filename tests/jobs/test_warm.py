@@ -125,3 +125,16 @@ def test_a_worker_ends_with_its_standard_input_and_when_idle():
     psutil.Process(idle.pid).wait(60)
     assert not idle.free
     idle.close()
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.5, 0.8, 1.1, 1.5, 2.0])
+def test_cancelled_while_it_starts_the_worker_does_the_next(begin, seconds: float) -> None:
+    """Interrupted in the import of torch, a process could not import it again."""
+    job = begin()
+    time.sleep(seconds)
+    job.cancel(grace=60)
+    assert isinstance(end_of(job), Failed | Finished)
+    worker = job.pid
+    again = begin()
+    assert isinstance(end_of(again), Finished)
+    assert again.pid == worker

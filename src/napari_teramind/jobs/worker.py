@@ -84,6 +84,7 @@ def serve(idle_seconds: float) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     orders, warmth = _Orders(), Warmth()
     threading.Thread(target=orders.listen, daemon=True).start()
+    _import_libraries()
     while True:
         try:
             folder = orders.waiting.get(timeout=idle_seconds)
@@ -96,6 +97,20 @@ def serve(idle_seconds: float) -> None:
         with suppress(KeyboardInterrupt):
             _do(folder, orders, warmth)
         orders.end()
+
+
+def _import_libraries() -> None:
+    """Import what jobs need, while none can be cancelled.
+
+    Interrupted in the midst of it, libraries written in C cannot be imported once more in the same
+    process, and every further job would fail.
+    """
+    import torch  # noqa: F401
+    import zarr  # noqa: F401
+
+    import napari_teramind.brain
+    import napari_teramind.model.network
+    import napari_teramind.simulate.run  # noqa: F401
 
 
 def _do(folder: Path, orders: _Orders, warmth: Warmth) -> None:
