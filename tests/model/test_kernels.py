@@ -145,7 +145,8 @@ def test_values_far_out(values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("channels", "patch", "features"),
     [
-        (4, 32, (8, 6, 4)),  # blocks that keep the number of channels add a row of two tensors
+        (4, 32, (8, 6, 4)),  # most of it is left to torch
+        (16, 32, (32, 24, 16)),  # blocks that keep the number of channels add a row of two tensors
         (16, 64, (20, 10, 5)),
         (36, 32, (20, 10, 5)),
     ],

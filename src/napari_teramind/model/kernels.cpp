@@ -61,7 +61,30 @@ inline void store(BFloat16* p, Floats v) {
 #endif
 }
 
-// The first `count` of W values; the others are read as 0, and not written.
+// The first `count` of W values, fewer than W; the others are read as 0, and not written.
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+inline __mmask16 first(int64_t count) { return (__mmask16)((1u << count) - 1); }
+
+inline Floats load_some(const float* p, int64_t count) {
+  return (Floats)_mm512_maskz_loadu_ps(first(count), p);
+}
+
+inline Floats load_some(const BFloat16* p, int64_t count) {
+  const __m256i h = _mm256_maskz_loadu_epi16(first(count), p);
+  return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16);
+}
+
+inline void store_some(float* p, Floats v, int64_t count) {
+  _mm512_mask_storeu_ps(p, first(count), (__m512)v);
+}
+
+inline void store_some(BFloat16* p, Floats v, int64_t count) {
+  BFloat16 part[W];
+  store(part, v);
+  _mm256_mask_storeu_epi16(
+      p, first(count), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(part)));
+}
+#else
 template <class T>
 inline Floats load_some(const T* p, int64_t count) {
   T part[W] = {};
@@ -75,6 +98,7 @@ inline void store_some(T* p, Floats v, int64_t count) {
   store(part, v);
   std::memcpy(p, part, count * sizeof(T));
 }
+#endif
 
 template <class T>
 inline void store_row(T* out, const float* row, int64_t channels) {

@@ -31,6 +31,9 @@ FLAGS = (
 )  # fmt: skip
 TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
+LEAST_CHANNELS = 16
+"""Channels from which on kernels pay: rows of fewer leave most of a vector empty."""
+
 BLOCK = 256
 """Positions over which a gradient's kernel adds up before torch does."""
 
@@ -127,8 +130,8 @@ def _compile(compiler: str, path: Path) -> None:
 
 
 def fits(x: Tensor) -> bool:
-    """Tell whether there are kernels for a tensor."""
-    return x.device.type == "cpu" and x.dtype in TYPES
+    """Tell whether there are kernels for a tensor, and they are faster than torch's operations."""
+    return x.device.type == "cpu" and x.dtype in TYPES and x.shape[-1] >= LEAST_CHANNELS
 
 
 def norm(
