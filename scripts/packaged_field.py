@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--checkpoint", default="packaged")
     parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=15)
     parser.add_argument(
         "--place", type=int, nargs=3, default=(4, 1024, 1280), metavar=("Z", "Y", "X")
     )
