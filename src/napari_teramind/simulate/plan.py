@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -107,9 +108,15 @@ def plan_run(
     layout = lay_out(brain, config, request, device)
     active = ActivePatches(brain, layout)
     if form is None:
-        form = "compiled" if device == "cpu" and find_compiler() else "eager"
+        form = _expected_form(device)
     memory = memory_bytes(layout, config, itemsize, fused=device == "cpu" and form == "compiled")
     return Plan(layout, active, active.evaluations(), memory)
+
+
+@functools.cache
+def _expected_form(device: str) -> Kernels:
+    # Kept: a panel plans at every change, and the search goes through all folders of programs.
+    return "compiled" if device == "cpu" and find_compiler() else "eager"
 
 
 def check_fits(plan: Plan, memory: int, disk: int) -> None:
