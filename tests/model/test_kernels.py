@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from napari_teramind.errors import UserError
-from napari_teramind.model import ModelConfig, TeraMind, kernels, native
+from napari_teramind.model import ModelConfig, TeraMind, gradients, kernels, native
 from napari_teramind.model.convs import SliceConv, upsample
 from napari_teramind.model.layers import MLP, Dropout, attend, linear
 from napari_teramind.model.norms import RMSNorm, norm_silu
@@ -65,50 +66,175 @@ def test_norm_and_its_gradients(
         torch.testing.assert_close(a.double(), b.double(), **close)
 
 
+@dataclass(frozen=True)
+class Made:
+    """A row of channels made of all kinds of parts, and the same by torch's operations."""
+
+    parts: list[native.Part]
+    tensors: list[Tensor]
+    row: Tensor  # of `tensors`, in double precision
+
+    @classmethod
+    def draw(cls, channels: int, dtype: torch.dtype) -> Made:
+        generator = torch.Generator().manual_seed(channels)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator).to(dtype).requires_grad_()
+
+        side, half = draw(2, 4, 6, 2, 5), draw(2, 2, 3, 2, 20)
+        first, second = draw(2, 4, 6, channels), draw(2, 4, 6, channels)
+        both, more, few = draw(2, 4, 6, channels), draw(2, 4, 6, 2, channels), draw(2, 4, 6, 2, 1)
+        offset = side.shape[-1] + half.shape[-1]
+        parts = [
+            native.Part(side), native.Part(half, side.shape[-1]), native.Part(both, offset),
+            native.Part(first, offset, second=second), native.Part(more, offset),
+            native.Part(few, offset + 3),
+        ]  # fmt: skip
+        end = (
+            both.double()[:, :, :, None]
+            + torch.stack([first, second], 3).double()
+            + more.double()
+            + F.pad(few.double(), (3, channels - 4))
+        )
+        row = torch.cat([side.double(), upsample(half.double()), end], dim=-1)
+        return cls(parts, [side, half, both, first, second, more, few], row)
+
+
 @pytest.mark.parametrize("channels", [4, 16, 33])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_parts_that_make_up_a_row(dtype: torch.dtype, channels: int) -> None:
     """Side by side, at half of y and x, one for both slices, added up; written as planes."""
-    generator = torch.Generator().manual_seed(channels)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(dtype)
-
-    side, half = draw(2, 4, 6, 2, 5), draw(2, 2, 3, 2, 20)
-    first, second = draw(2, 4, 6, channels), draw(2, 4, 6, channels)
-    both, more = draw(2, 4, 6, channels), draw(2, 4, 6, 2, channels)
-    offset = side.shape[-1] + half.shape[-1]
-    parts = [
-        native.Part(side), native.Part(half, side.shape[-1]), native.Part(both, offset),
-        native.Part(first, offset, second=second), native.Part(more, offset),
-        native.Part(more[..., 3:].contiguous(), offset + 3),
-    ]  # fmt: skip
-    row = torch.cat(
-        [
-            side.double(),
-            upsample(half).double(),
-            both.double()[:, :, :, None]
-            + torch.stack([first, second], 3).double()
-            + more.double()
-            + F.pad(more[..., 3:], (3, 0)).double(),
-        ],
-        dim=-1,
-    )
+    made = Made.draw(channels, dtype)
+    shape, row = made.row.shape, made.row.detach()
     tolerance = (
         {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 2e-2, "rtol": 1e-2}
     )
-    added = native.add(parts, row.shape)
+    added = native.add(made.parts, shape)
     assert added.dtype == dtype
     torch.testing.assert_close(added.double(), row, **tolerance)
-    affine = (2, 1, 1, 1, row.shape[-1])
-    gain = torch.randn(affine, generator=generator)
-    shift = torch.randn(affine, generator=generator)
+    gain, shift = torch.randn(2, 2, 1, 1, 1, shape[-1], generator=torch.Generator().manual_seed(1))
     expected = reference(row, gain, shift)
-    made = native.norm(parts, row.shape, gain, shift)
-    torch.testing.assert_close(made.double(), expected, **tolerance)
-    planes = native.norm(parts, row.shape, gain, shift, planes=True)
+    out = native.norm(made.parts, shape, gain, shift)
+    torch.testing.assert_close(out.double(), expected, **tolerance)
+    planes = native.norm(made.parts, shape, gain, shift, planes=True)
     wanted = torch.stack([expected.sum(3), expected[..., 1, :], expected[..., 0, :]])
     torch.testing.assert_close(planes.double(), wanted, **tolerance)
+
+
+@pytest.mark.parametrize("channels", [4, 16, 33])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gradients_of_parts(dtype: torch.dtype, channels: int, threads: int) -> None:
+    made = Made.draw(channels, dtype)
+    shape = made.row.shape
+    generator = torch.Generator().manual_seed(2)
+    gain = torch.randn(2, 1, 1, 1, shape[-1], generator=generator).requires_grad_()
+    shift = torch.randn(2, 1, 1, 1, shape[-1], generator=generator).requires_grad_()
+    expected = reference(made.row, gain, shift)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        (whole,) = gradients.norm(made.parts, shape, gain, shift)
+        planes = gradients.norm(made.parts, shape, gain, shift, planes=True)
+        added = gradients.add(made.parts, shape)
+        norm_inputs = [*made.tensors, gain, shift]
+        cases = [
+            ([whole], [expected], norm_inputs),
+            (planes, [expected.sum(3), expected[..., 1, :], expected[..., 0, :]], norm_inputs),
+            ([added], [made.row], made.tensors),
+        ]
+        for found, wanted, inputs in cases:
+            grads = [torch.randn(f.shape, generator=generator).to(dtype) for f in found]
+            got = torch.autograd.grad(found, inputs, grads)
+            doubles = [grad.double() for grad in grads]
+            right = torch.autograd.grad(wanted, inputs, doubles, retain_graph=True)
+            for a, b in zip(got, right, strict=True):
+                close = 1e-4 if dtype == torch.float32 else 2e-2
+                error = (a.double() - b.double()).norm() / b.double().norm()
+                assert error < close
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_dropout_within_a_norm() -> None:
+    """A share is dropped, the rest scaled up; the gradient drops the same; so do planes."""
+    shape = (3, 16, 16, 2, 40)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    parts, gain = [native.Part(x)], torch.ones(shape[-1], requires_grad=True)
+    (plain,) = gradients.norm(parts, shape, gain)
+    drop = native.Drop(0.1, 2**63 - 3)
+    (out,) = gradients.norm(parts, shape, gain, drop=drop)
+    mask = (out / plain).detach()
+    kept = mask != 0
+    torch.testing.assert_close(mask[kept], torch.full_like(mask[kept], 1 / 0.9))
+    assert float((~kept).float().mean()) == pytest.approx(0.1, abs=0.005)
+    for axis in range(5):
+        # No place is dropped more often than chance has it, and neighbours do not go together.
+        share = (~kept).float().mean([other for other in range(5) if other != axis])
+        count = kept.numel() / shape[axis]
+        assert float((share - 0.1).abs().max()) < 5 * (0.09 / count) ** 0.5
+        first, second = (kept.narrow(axis, at, shape[axis] - 1) for at in (0, 1))
+        together = float((~first & ~second).float().mean())
+        assert together == pytest.approx(0.01, abs=5 * (0.01 / first.numel()) ** 0.5)
+    with torch.no_grad():
+        same = gradients.norm(parts, shape, gain, drop=drop, planes=True)
+        other = native.norm(parts, shape, gain, drop=native.Drop(0.1, 5))
+    for plane, wanted in zip(same, (out.sum(3), out[..., 1, :], out[..., 0, :]), strict=True):
+        torch.testing.assert_close(plane, wanted)
+    assert not torch.equal(other == 0, out == 0)
+    grad = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    got = torch.autograd.grad(out, (x, gain), grad)
+    wanted = torch.autograd.grad(plain, (x, gain), grad * mask)
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("low", [False, True])
+@pytest.mark.parametrize("channels", [8, 16, 32])
+def test_a_step_of_training(channels: int, low: bool) -> None:
+    """The whole network's gradients, by torch's operations and by kernels, mixed precision too."""
+    config = ModelConfig(genes=5, channels=channels, time_channels=8 * channels, dropout=0.0)
+    torch.manual_seed(3)
+    model = TeraMind(config)
+    for parameter in model.parameters():
+        if not parameter.any():  # some convolutions begin as zero, which would hide a lot
+            torch.nn.init.normal_(parameter, std=0.05)
+    x, g = torch.randn(1, 2, 2, 128, 128), torch.rand(1, 5, 4, 8, 8)
+    t = torch.tensor([400])
+    found: dict[str, list[Tensor]] = {}
+    for form in ("eager", "compiled"):
+        with kernels.using(form), torch.autocast("cpu", torch.bfloat16, enabled=low):
+            inner, outer = model.output_patches(x, g, t, shifted=True)
+        loss = inner.float().square().mean() + outer.float().square().mean()
+        found[form] = list(torch.autograd.grad(loss, list(model.parameters())))
+    for a, b in zip(found["compiled"], found["eager"], strict=True):
+        assert float((a - b).norm() / b.norm()) < (0.15 if low else 1e-4)
+
+
+def test_dropout_of_a_network_by_kernels() -> None:
+    """Seeded steps repeat, different seeds differ, and the mean of many is what none would give."""
+    config = ModelConfig(genes=5, channels=16, time_channels=128, dropout=0.1)
+    torch.manual_seed(3)
+    model = TeraMind(config).train()
+    block = model.unet.decoder[0].res
+    torch.nn.init.normal_(block.conv2.weight, std=0.05)
+    parts = [torch.randn(1, 8, 8, 2, n) for n in (128, 128)]
+    parts.append(torch.randn(1, 4, 4, 2, 5))
+    time = torch.randn(1, 128)
+
+    def run(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        out: Tensor = block(parts, time)
+        return out.detach()
+
+    with kernels.using("compiled"):
+        assert torch.equal(run(1), run(1))
+        assert not torch.equal(run(1), run(2))
+        mean = torch.stack([run(seed) for seed in range(200)]).mean(0)
+        block.eval()
+        whole = run(1)
+    spread = float((run(1) - mean).std() / whole.std())
+    assert spread < 0.05
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -116,16 +242,29 @@ def test_plain_norms_and_gelu(form: str, dtype: torch.dtype) -> None:
     tolerance = (
         {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 2e-2, "rtol": 1e-2}
     )
-    x, norm = torch.randn(3, 7, 40).to(dtype), RMSNorm(40).to(dtype)
+    norm, mlp = RMSNorm(40).to(dtype), MLP(40).to(dtype)
     torch.nn.init.normal_(norm.weight)
-    mlp = MLP(40).to(dtype)
-    expected = F.rms_norm(x.double(), (40,), norm.weight.double(), eps=1e-6)
-    activated = F.gelu(mlp.fc1(x).double(), approximate="tanh")
-    out = F.linear(activated, mlp.fc2.weight.double(), mlp.fc2.bias.double())
-    with torch.inference_mode():
-        torch.testing.assert_close(norm(x).double(), expected, **tolerance)
-        torch.testing.assert_close(mlp(x).double(), out, **tolerance)
-    torch.testing.assert_close(norm(x).double(), expected, **tolerance)
+    for shape in ((3, 7, 40), (2, 4, 6, 2, 40)):
+        x = torch.randn(shape).to(dtype).requires_grad_()
+        expected = F.rms_norm(x.double(), (40,), norm.weight.double(), eps=1e-6)
+        hidden = mlp.fc1(x)
+        activated = F.gelu(hidden.double(), approximate="tanh")
+        out = F.linear(activated, mlp.fc2.weight.double(), mlp.fc2.bias.double())
+        with torch.inference_mode():
+            torch.testing.assert_close(norm(x).double(), expected, **tolerance)
+            torch.testing.assert_close(mlp(x).double(), out, **tolerance)
+        cases = [
+            (norm(x), expected, [x, norm.weight]),
+            (mlp(x), out, [x, *mlp.parameters()]),
+        ]
+        for found, wanted, inputs in cases:
+            torch.testing.assert_close(found.double(), wanted, **tolerance)
+            grad = torch.randn(found.shape).to(dtype)
+            got = torch.autograd.grad(found, inputs, grad)
+            right = torch.autograd.grad(wanted, inputs, grad.double())
+            for a, b in zip(got, right, strict=True):
+                error = float((a.double() - b.double()).norm() / b.double().norm())
+                assert error < (1e-5 if dtype == torch.float32 else 1e-2)
 
 
 @pytest.mark.parametrize("values", [[0.0, -0.0, 1e15, -1e15], [90.0, -90.0, 3e-39, 1e-20]])

@@ -1,29 +1,29 @@
 """What lies between the convolutions of a residual block, in one pass over memory each.
 
-Without gradients, on a CPU, with compiled kernels (:mod:`~napari_teramind.model.native`).
+On a CPU, with compiled kernels (:mod:`~napari_teramind.model.native`), with gradients or without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from napari_teramind.model import kernels
 from napari_teramind.model.convs import SliceConv
+from napari_teramind.model.gradients import norm
 from napari_teramind.model.layers import linear
-from napari_teramind.model.native import Part, norm
+from napari_teramind.model.native import NOTHING, Drop, Part
 
 
 def can_fuse(parts: Sequence[Tensor]) -> bool:
     """Tell whether there are kernels for these tensors, here and now."""
-    return (
-        not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and kernels.compiled_for(parts[0])
-        and all(part.dtype == parts[0].dtype for part in parts)
-    )
+    dtype = parts[0].dtype
+    if torch.is_autocast_enabled("cpu"):
+        # What convolutions and linear layers make.
+        dtype = torch.get_autocast_dtype("cpu")
+    return kernels.compiled_for(parts[0]) and all(part.dtype == dtype for part in parts)
 
 
 def side_by_side(tensors: Sequence[Tensor]) -> list[Part]:
@@ -41,17 +41,31 @@ def norm_conv(
     shape: Sequence[int],
     gain: Tensor,
     shift: Tensor | None = None,
+    *,
+    drop: Drop = NOTHING,
+    resample: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Part]:
     """Norm, SiLU and convolution of a row made of parts; what comes out adds up.
 
     A convolution by three kernels takes its three inputs as the norm writes them, and leaves its
     three outputs for the next pass to add.
+
+    Parameters
+    ----------
+    conv
+        The convolution; not one that upsamples.
+    parts, shape, gain, shift, drop
+        As :func:`~napari_teramind.model.gradients.norm` takes them.
+    resample
+        Something linear to be done before the convolution.
     """
     planes = conv.by_three(parts[0].tensor)
-    h = norm(parts, shape, gain, shift, planes=planes)
+    made = norm(parts, shape, gain, shift, planes=planes, drop=drop)
+    if resample is not None:
+        made = tuple(resample(each) for each in made)
     if not planes:
-        return [Part(conv(h))]
-    both, first, second = conv.of_planes(h)
+        return [Part(conv(made[0]))]
+    both, first, second = conv.of_planes(made)
     return [Part(both), Part(first, second=second)]
 
 

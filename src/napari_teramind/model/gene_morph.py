@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_teramind.model import native
+from napari_teramind.model import gradients, native
 from napari_teramind.model.config import ModelConfig
 from napari_teramind.model.convs import SliceConv, downsample, upsample
 from napari_teramind.model.fused import can_fuse, linear_of, norm_conv, side_by_side
@@ -86,7 +86,7 @@ class ResidualBlock(nn.Module):
         """
         scale, shift = self.time(time)[:, None, None, None].chunk(2, dim=-1)
         gain = self.norm2.weight * (1 + scale)
-        if can_fuse(parts) and not (self.training and self.dropout.share):
+        if can_fuse(parts):
             return self._fused(parts, gain, shift)
         x = _joined(parts)
         h = norm_silu(x, self.norm1.weight)
@@ -101,21 +101,19 @@ class ResidualBlock(nn.Module):
 
     def _fused(self, tensors: Sequence[Tensor], gain: Tensor, shift: Tensor) -> Tensor:
         """Do the same with kernels that go over memory once."""
-        if self.resample is None:
-            parts = side_by_side(tensors)
-            channels = sum(tensor.shape[-1] for tensor in tensors)
-            h = norm_conv(self.conv1, parts, (*tensors[0].shape[:4], channels), self.norm1.weight)
+        if self.resample is upsample:
+            h = [native.Part(self.conv1(norm_silu(tensors[0], self.norm1.weight)))]
         else:
-            (x,) = tensors
-            activated = norm_silu(x, self.norm1.weight)
-            if self.resample is downsample:
-                tensors, activated = [downsample(x)], downsample(activated)
-            h = [native.Part(self.conv1(activated))]
+            parts = side_by_side(tensors)
+            shape = (*tensors[0].shape[:4], sum(tensor.shape[-1] for tensor in tensors))
+            h = norm_conv(self.conv1, parts, shape, self.norm1.weight, resample=self.resample)
+        if self.resample is downsample:
+            tensors = [downsample(tensors[0])]
         made = h[0].tensor
         shape = (*made.shape[:3], tensors[0].shape[3], made.shape[-1])
-        h = norm_conv(self.conv2, h, shape, gain, shift)
+        h = norm_conv(self.conv2, h, shape, gain, shift, drop=self.dropout.draw())
         rest = side_by_side(tensors) if self.skip is None else linear_of(tensors, self.skip)
-        return native.add([*h, *rest], shape)
+        return gradients.add([*h, *rest], shape)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -168,6 +166,10 @@ class GeneMorphAttention(nn.Module):
 
 def _mixed(base: Tensor, x: Tensor, factor: Tensor) -> Tensor:
     """Return base + x factor for x (B, y, x, M, C); the others that, or at half of y and x."""
+    if torch.is_grad_enabled():
+        # The gradient of an upsampling is many times as fast as that of an expansion.
+        base, factor = (v if v.shape == x.shape else upsample(v) for v in (base, factor))
+        return torch.addcmul(base, x, factor)
     return torch.addcmul(_by_four(base, x), _by_four(x, x), _by_four(factor, x)).view_as(x)
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_teramind.model import kernels, native
+from napari_teramind.model import gradients, kernels, native
 
 DRAWS = 2**15
 """Values of the number that :class:`Dropout` draws."""
@@ -71,8 +71,8 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., width) to the same shape."""
         hidden = self.fc1(x)
-        if kernels.compiled_for(hidden) and not torch.is_grad_enabled():
-            hidden = native.gelu(hidden)
+        if kernels.compiled_for(hidden):
+            hidden = gradients.gelu(hidden)
         else:
             hidden = F.gelu(hidden, approximate="tanh")
         out: Tensor = self.fc2(hidden)
@@ -100,3 +100,9 @@ class Dropout(nn.Module):
         # The highest bit of an int64 drawn like this is always 0.
         mask = (bits[: x.numel()] & (DRAWS - 1)) < kept
         return x * mask.to(x.dtype).mul_(DRAWS / kept).view_as(x)
+
+    def draw(self) -> native.Drop:
+        """Leave it to a kernel: return what it needs to know."""
+        if not self.training or self.share == 0:
+            return native.NOTHING
+        return native.Drop(self.share, int(torch.randint(2**63 - 1, ()).item()))

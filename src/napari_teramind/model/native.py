@@ -1,7 +1,8 @@
 """Kernels in C++ for CPUs: compiled on this machine when first needed, and kept.
 
-``kernels.cpp`` is compiled for the very processor it runs on, in about a second, into the user's
-cache folder; the next process finds it there. It shares torch's OpenMP threads.
+``kernels.cpp`` and ``gradients.cpp`` are compiled for the very processor they run on, in about two
+seconds, into the user's cache folder; the next process finds them there. They share torch's OpenMP
+threads.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from torch import Tensor
 from napari_teramind.errors import UserError
 from napari_teramind.model.kernels import find_compiler
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+HEADER, *SOURCES = (
+    Path(__file__).with_name(name) for name in ("kernels.h", "kernels.cpp", "gradients.cpp")
+)
 FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno",
     "-fno-trapping-math", "-fno-signed-zeros", "-ffinite-math-only", "-fopenmp", "-shared", "-fPIC",
@@ -34,12 +37,9 @@ TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 LEAST_CHANNELS = 16
 """Channels from which on kernels pay: rows of fewer leave most of a vector empty."""
 
-BLOCK = 256
-"""Positions over which a gradient's kernel adds up before torch does."""
-
 
 class _Source(ctypes.Structure):
-    """``Source`` of kernels.cpp."""
+    """``Source`` of kernels.h."""
 
     _fields_ = [
         ("data", ctypes.c_void_p),
@@ -108,7 +108,8 @@ def _key(compiler: str) -> str:
         )
     except OSError:
         processor = f"{platform.processor()} {platform.node()}"
-    parts = [SOURCE.read_bytes(), " ".join(FLAGS).encode(), done.stdout, processor.encode()]
+    texts = [path.read_bytes() for path in (HEADER, *SOURCES)]
+    parts = [*texts, " ".join(FLAGS).encode(), done.stdout, processor.encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
 
 
@@ -117,7 +118,7 @@ def _compile(compiler: str, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / "kernels.so"
         done = subprocess.run(
-            [compiler, *FLAGS, os.fspath(SOURCE), "-o", os.fspath(made)],
+            [compiler, *FLAGS, *map(os.fspath, SOURCES), "-o", os.fspath(made)],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -134,6 +135,17 @@ def fits(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in TYPES and x.shape[-1] >= LEAST_CHANNELS
 
 
+@dataclass(frozen=True)
+class Drop:
+    """Dropout of a share of what a norm writes, the same for one seed."""
+
+    share: float = 0.0
+    seed: int = 0
+
+
+NOTHING = Drop()
+
+
 def norm(
     parts: Sequence[Part],
     shape: Sequence[int],
@@ -142,6 +154,7 @@ def norm(
     *,
     activate: bool = True,
     planes: bool = False,
+    drop: Drop = NOTHING,
     inverse: Tensor | None = None,
 ) -> Tensor:
     """RMSNorm with an affine map, and SiLU, of a row of channels made of parts.
@@ -158,38 +171,65 @@ def norm(
         Whether SiLU follows.
     planes
         Give two slices x, y as (3, B, y, x, C): x + y, y and x.
+    drop
+        Dropout after the SiLU.
     inverse
         Where to put 1 / rms, (B, y, x, M), float32.
     """
     first = parts[0].tensor
     channels = shape[-1]
-    gain = gain.float().contiguous()
-    shift = None if shift is None else shift.float().contiguous()
+    gain, shift, step = _affine(gain, shift, channels)
     out = first.new_empty((3, *shape[:3], channels) if planes else tuple(shape))
     _call(
-        "norm", first.dtype, _sources(parts, shape), len(parts), (ctypes.c_int64 * 5)(*shape),
-        _at(gain), _at(shift), channels if gain.numel() > channels else 0, activate, planes,
-        _at(out), _at(inverse), torch.get_num_threads(),
+        "norm", first.dtype, _sources(parts, shape), len(parts), _sizes(shape), _at(gain),
+        _at(shift), step, activate, planes, drop.share, drop.seed, _at(out), _at(inverse),
+        torch.get_num_threads(),
     )  # fmt: skip
     return out
 
 
 def norm_backward(
-    grad: Tensor, x: Tensor, inverse: Tensor, gain: Tensor, shift: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of :func:`norm` with SiLU: of x (B, n, C), and of gain and shift as (B, 1, C)."""
-    batch, rows, channels = x.shape
-    grad, gain = grad.contiguous(), gain.float().contiguous()
-    shift = None if shift is None else shift.float().contiguous()
-    grad_x = torch.empty_like(x)
-    sums = torch.empty(2, batch, -(-rows // BLOCK), channels)
+    grads: Sequence[Tensor],
+    parts: Sequence[Part],
+    shape: Sequence[int],
+    inverse: Tensor,
+    gain: Tensor,
+    shift: Tensor | None,
+    into: Sequence[Part],
+    *,
+    activate: bool = True,
+    drop: Drop = NOTHING,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of :func:`norm`.
+
+    Parameters
+    ----------
+    grads
+        Of the one tensor (B, y, x, M, C) or the three planes that the norm wrote.
+    parts, shape, gain, shift, activate, drop
+        As given to the norm.
+    inverse
+        What it kept.
+    into
+        Filled with the parts' gradients.
+
+    Returns
+    -------
+    tuple
+        Gradients of gain and shift, (B, 1, C).
+    """
+    channels = shape[-1]
+    gain, shift, step = _affine(gain, shift, channels)
+    grads = [grad.contiguous() for grad in grads]
+    lines = _lines(parts, shape)
+    sums = torch.empty(2, shape[0], shape[1] // lines, channels)
     _call(
-        "norm_backward", x.dtype, _at(grad), _at(x), _at(inverse), _at(gain), _at(shift),
-        channels if gain.numel() > channels else 0, batch, rows, channels, BLOCK, _at(grad_x),
-        _at(sums[0]), _at(sums[1]), torch.get_num_threads(),
+        "norm_backward", grads[0].dtype, _sources(parts, shape), _sources(into, shape), len(parts),
+        _sizes(shape), _at(gain), _at(shift), step, activate, drop.share, drop.seed,
+        *_three(grads), _at(inverse), lines, _at(sums[0]), _at(sums[1]), torch.get_num_threads(),
     )  # fmt: skip
     grad_gain, grad_shift = sums.sum(2, keepdim=True)
-    return grad_x, grad_gain, grad_shift
+    return grad_gain, grad_shift
 
 
 def add(parts: Sequence[Part], shape: Sequence[int]) -> Tensor:
@@ -197,10 +237,19 @@ def add(parts: Sequence[Part], shape: Sequence[int]) -> Tensor:
     first = parts[0].tensor
     out = first.new_empty(tuple(shape))
     _call(
-        "add", first.dtype, _sources(parts, shape), len(parts), (ctypes.c_int64 * 5)(*shape),
-        _at(out), torch.get_num_threads(),
+        "add", first.dtype, _sources(parts, shape), len(parts), _sizes(shape), _at(out),
+        torch.get_num_threads(),
     )  # fmt: skip
     return out
+
+
+def add_backward(grad: Tensor, into: Sequence[Part]) -> None:
+    """Fill parts with their gradients, given that of what :func:`add` has made, (B, y, x, M, C)."""
+    grad = grad.contiguous()
+    _call(
+        "add_backward", grad.dtype, _sources(into, grad.shape), len(into), _sizes(grad.shape),
+        _at(grad), _lines(into, grad.shape), torch.get_num_threads(),
+    )  # fmt: skip
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -208,6 +257,33 @@ def gelu(x: Tensor) -> Tensor:
     out = torch.empty_like(x)
     _call("gelu", x.dtype, _at(x), _at(out), x.numel(), torch.get_num_threads())
     return out
+
+
+def gelu_backward(grad: Tensor, x: Tensor) -> Tensor:
+    """Gradient of :func:`gelu`."""
+    out, grad = torch.empty_like(x), grad.contiguous()
+    _call("gelu_backward", x.dtype, _at(x), _at(grad), _at(out), x.numel(), torch.get_num_threads())
+    return out
+
+
+def _affine(gain: Tensor, shift: Tensor | None, channels: int) -> tuple[Tensor, Tensor | None, int]:
+    """Return gain and shift as the kernels take them, and how far it is from patch to patch."""
+    gain = gain.float().contiguous()
+    shift = None if shift is None else shift.float().contiguous()
+    return gain, shift, channels if gain.numel() > channels else 0
+
+
+def _lines(parts: Sequence[Part], shape: Sequence[int]) -> int:
+    """Return how many lines of pixels a gradient is made of at a time."""
+    return 2 if any(part.tensor.shape[1] != shape[1] for part in parts) else 1
+
+
+def _three(grads: Sequence[Tensor]) -> list[ctypes.c_void_p | None]:
+    return [*(_at(grad) for grad in grads), *[None] * (3 - len(grads))]
+
+
+def _sizes(shape: Sequence[int]) -> Any:
+    return (ctypes.c_int64 * 5)(*shape)
 
 
 def _sources(parts: Sequence[Part], shape: Sequence[int]) -> Any:
@@ -242,11 +318,19 @@ def _call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
 def _function(name: str, dtype: torch.dtype) -> Any:
     function = getattr(library(), f"{name}_{TYPES[dtype]}")
     function.restype = None
-    number, place = ctypes.c_int64, ctypes.c_void_p
+    number, place, share = ctypes.c_int64, ctypes.c_void_p, ctypes.c_double
     function.argtypes = {
-        "norm": [place, number, place, place, place, number, number, number, place, place, number],
-        "norm_backward": [*[place] * 5, *[number] * 5, *[place] * 3, number],
+        "norm": [
+            place, number, place, place, place, number, number, number, share, number, place,
+            place, number,
+        ],
+        "norm_backward": [
+            place, place, number, place, place, place, number, number, share, number,
+            *[place] * 4, number, place, place, number,
+        ],
         "add": [place, number, place, place, number],
+        "add_backward": [place, number, place, place, number, number],
         "gelu": [place, place, number, number],
-    }[name]
+        "gelu_backward": [place, place, place, number, number],
+    }[name]  # fmt: skip
     return function

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_teramind.model import kernels, native
+from napari_teramind.model import gradients, kernels, native
+from napari_teramind.model.gradients import fitted, rows
 
 EPS = 1e-6
 
@@ -22,10 +23,10 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (..., C)."""
-        if kernels.compiled_for(x) and not torch.is_grad_enabled():
-            rows = x.contiguous()
-            shape = (1, x.numel() // x.shape[-1], 1, 1, x.shape[-1])
-            out = native.norm([native.Part(rows.view(shape))], shape, self.weight, activate=False)
+        if kernels.compiled_for(x):
+            shape = x.shape if x.ndim == 5 else (1, 1, x[..., 0].numel(), 1, x.shape[-1])
+            part = native.Part(x.contiguous().view(shape))
+            (out,) = gradients.norm([part], shape, self.weight, activate=False)
             return out.view_as(x)
         return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), eps=EPS)
 
@@ -44,61 +45,42 @@ def norm_silu(x: Tensor, gain: Tensor, shift: Tensor | None = None) -> Tensor:
         plain = _fused if kernels.chosen(x.device.type) == "compiled" else _plain
         out: Tensor = plain(x, gain, shift)
         return out
+    if kernels.compiled_for(x):
+        return gradients.norm([native.Part(x.contiguous())], x.shape, gain, shift)[0]
     if not torch.is_grad_enabled():
-        return _forward(x.contiguous(), gain, shift)[0]
+        return _forward(x, gain, shift)[0]
     out = _NormSiLU.apply(x, gain, shift)  # type: ignore[no-untyped-call]
     return out
 
 
 class _NormSiLU(torch.autograd.Function):
-    """SiLU of an RMSNorm with an affine map, of which only x and one number a row are kept.
+    """The same by torch's operations, of which only x and one number a row are kept.
 
-    Autograd would keep three more tensors of x's size and go over them one by one; recomputing
-    them is cheaper, since these operations wait for memory.
+    See :mod:`~napari_teramind.model.gradients`.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor | None) -> Tensor:
         x = x.contiguous()
-        out, inverse = _forward(x, gain, shift, keep=True)
+        out, inverse = _forward(x, gain, shift)
         ctx.save_for_backward(x, inverse, gain, shift)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         x, inverse, gain, shift = ctx.saved_tensors
-        backward = native.norm_backward if kernels.compiled_for(x) else _eager_backward
-        flat, shifts = x.flatten(1, 3), None if shift is None else _rows(shift)
-        grad_x, *sums = backward(
-            grad.reshape(flat.shape), flat, inverse.flatten(1, 3), _rows(gain), shifts
+        flat, shifts = x.flatten(1, 3), None if shift is None else rows(shift)
+        grad_x, grad_gain, grad_shift = _backward(
+            grad.reshape(flat.shape), flat, inverse.flatten(1, 3), rows(gain), shifts
         )
-        grad_gain, grad_shift = (
-            None if like is None or part is None else _fitted(part, like)
-            for part, like in zip(sums, (gain, shift), strict=True)
-        )
-        assert grad_gain is not None
-        return grad_x.view_as(x), grad_gain, grad_shift
+        fitting = None if grad_shift is None else fitted(grad_shift, shift)
+        return grad_x.view_as(x), fitted(grad_gain, gain), fitting
 
 
-def _rows(affine: Tensor) -> Tensor:
-    """Turn (C,) or (B, 1, 1, 1, C) into (1 or B, 1, C), float32."""
-    return affine.float().view(-1, 1, affine.shape[-1])
-
-
-def _fitted(grad: Tensor, affine: Tensor) -> Tensor:
-    """Turn the gradient (B, 1, C) into that of (C,) or (B, 1, 1, 1, C)."""
-    return grad.sum_to_size(_rows(affine).shape).view_as(affine).to(affine.dtype)
-
-
-def _forward(
-    x: Tensor, gain: Tensor, shift: Tensor | None, keep: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """Return SiLU(x r gain + shift) and, if it is to be kept, r (B, y, x, M, 1), float32."""
-    if kernels.compiled_for(x):
-        kept = torch.empty(*x.shape[:-1], 1) if keep else None
-        return native.norm([native.Part(x)], x.shape, gain, shift, inverse=kept), kept
-    gain = _rows(gain)[:, :, None, None]
-    shift = None if shift is None else _rows(shift)[:, :, None, None]
+def _forward(x: Tensor, gain: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return SiLU(x r gain + shift) and r (B, y, x, M, 1), float32."""
+    gain = rows(gain)[:, :, None, None]
+    shift = None if shift is None else rows(shift)[:, :, None, None]
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     inverse = norm.square_().div_(x.shape[-1]).add_(EPS).rsqrt_()
     y = x * inverse
@@ -106,7 +88,7 @@ def _forward(
     return F.silu(y, inplace=True).to(x.dtype), inverse
 
 
-def _eager_backward(
+def _backward(
     grad: Tensor, x: Tensor, inverse: Tensor, gain: Tensor, shift: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the gradient of x (B, n, C), and those of gain and shift as (B, 1, C)."""

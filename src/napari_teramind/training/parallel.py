@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psutil
@@ -57,9 +58,8 @@ class Team:
 
     def launch(self) -> None:
         """Start the others, which run this program's command again, and meet them."""
-        # As this process may have been, they are kept from importing files of the current folder.
-        os.environ.setdefault("PYTHONSAFEPATH", "1")
-        self._fabric.launch()
+        with _safe_path():
+            self._fabric.launch()
         if self.rank:
             parent = psutil.Process(os.getppid())
             threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -110,6 +110,19 @@ class Shared:
     def no_sync(self) -> AbstractContextManager[Any]:
         """Return the context in which gradients are kept for a later evaluation to share."""
         return self._fabric.no_backward_sync(self._module)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Keep processes that are started from importing files of the current folder."""
+    name = "PYTHONSAFEPATH"
+    ours = name not in os.environ
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if ours:
+            del os.environ[name]
 
 
 def _end_with(parent: psutil.Process) -> None:
