@@ -165,6 +165,26 @@ def test_going_to_a_structure_takes_the_slice_that_shows_it(
     assert index.data(Qt.ItemDataRole.ForegroundRole) == ABSENT
 
 
+def test_a_structure_stands_out_for_a_moment(panel, qtbot):
+    """With all that is in it, hidden or not."""
+    layer = panel.structures.layer()
+
+    def white() -> set[str]:
+        features = zip(layer.features["index"], layer.features["acronym"], strict=True)
+        color = layer.colormap.color_dict
+        return {name for label, name in features if label and tuple(color[label]) == (1, 1, 1, 1)}
+
+    always = white()  # the root, by its own colour
+    tick(panel, "TH")
+    qtbot.waitUntil(lambda: colors(panel)["TH"] == 0, timeout=3000)
+    type_in(qtbot, panel, "TH")
+    assert white() == always | {"TH"}
+    type_in(qtbot, panel, "CP")
+    assert white() == always | {"CP"}
+    qtbot.waitUntil(lambda: white() == always, timeout=5000)
+    assert colors(panel)["TH"] == 0
+
+
 def test_the_name_under_the_mouse_is_right_after_going_there(panel, qtbot):
     viewer = panel.session.viewer
     canvas = next(

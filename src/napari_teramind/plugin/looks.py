@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 UNKNOWN = "#808080"
 """Colour of structures that the atlas's table lacks, or gives no colour."""
 CLEAR = "#00000000"
+MARK = "#ffffff"
 
 COLUMNS = ["id", "acronym", "name", "color_hex"]
 
@@ -36,9 +37,14 @@ def structure_features(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def structure_colormap(
-    table: pd.DataFrame, hidden: Collection[int] = frozenset()
+    table: pd.DataFrame,
+    hidden: Collection[int] = frozenset(),
+    marked: Collection[int] = frozenset(),
 ) -> DirectLabelColormap:
-    """Return the atlas's own colours, label by label; structures with a hidden id are clear."""
+    """Return the atlas's own colours, label by label.
+
+    Structures with a hidden id are clear, those with a marked one stand out.
+    """
     from napari.utils.colormaps import DirectLabelColormap
 
     listed = _listed(table)
@@ -47,7 +53,11 @@ def structure_colormap(
     for label, (structure_id, color) in enumerate(rows, start=1):
         # pandas may read a missing colour as NaN.
         known = f"#{color}" if isinstance(color, str) and color else UNKNOWN
-        colors[label] = CLEAR if structure_id in hidden else known
+        if structure_id in marked:
+            known = MARK
+        elif structure_id in hidden:
+            known = CLEAR
+        colors[label] = known
     colors[len(listed) + 1] = UNKNOWN
     return DirectLabelColormap(color_dict=colors)
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 OWN = "own"
 FILLED_OPACITY = 0.4
+MARKED_MS = 1500
+"""How long a structure stands out after going to it."""
 
 
 class Structures(QObject):
@@ -57,6 +59,11 @@ class Structures(QObject):
         self._painting.setSingleShot(True)
         self._painting.setInterval(0)
         self._painting.timeout.connect(self._paint)
+        self._marked: frozenset[int] = frozenset()
+        self._marking = QTimer(self)
+        self._marking.setSingleShot(True)
+        self._marking.setInterval(MARKED_MS)
+        self._marking.timeout.connect(self._unmark)
         session.brains_changed.connect(self._on_brains)
 
     # Which
@@ -261,9 +268,24 @@ class Structures(QObject):
         self.visibility_changed.emit()
 
     def _paint(self) -> None:
-        chosen, layer = self.current, self.show_layer()
+        if self.show_layer() is not None:
+            self._color()
+
+    def _color(self) -> None:
+        chosen, layer = self.current, self.layer()
         if chosen is not None and layer is not None:
-            layer.colormap = structure_colormap(chosen.table.frame(), self.hidden)
+            frame = chosen.table.frame()
+            layer.colormap = structure_colormap(frame, self.hidden, self._marked)
+
+    def _mark(self, ids: frozenset[int]) -> None:
+        """Let structures stand out for a moment."""
+        self._marked = ids
+        self._color()
+        self._marking.start()
+
+    def _unmark(self) -> None:
+        self._marked = frozenset()
+        self._color()
 
     # Going there
 
@@ -279,7 +301,8 @@ class Structures(QObject):
         """Let the canvas show a structure; return what to say about it.
 
         In 2D the slice stays where it is if it shows the structure, and else becomes the one that
-        shows most of it.
+        shows most of it; there the structure is white for a moment. (In 3D a change of colours may
+        take a slow computer seconds.)
         """
         viewer, chosen = self._session.viewer, self.current
         if viewer is None or chosen is None:
@@ -300,6 +323,7 @@ class Structures(QObject):
         y0, y1, x0, x1 = chosen.world_box(place.boxes[z])
         at = chosen.world_z(z)
         go_to(viewer, (at, y0, x0), (at, y1, x1))
+        self._mark(chosen.table.within_id(structure_id))
         count = len(place.areas)
         return f"{title}: slice {z}, {'the only one' if count == 1 else f'one of {count}'}."
 
