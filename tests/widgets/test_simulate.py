@@ -74,6 +74,11 @@ def test_a_generated_region_appears_in_place_and_stays(panel, small_roi, fake_jo
         lambda: any(word in panel.plan_label.text() for word in ("about", "few seconds")),
         timeout=LONG,
     )
+    # That the same again would be the same image is said before, not after.
+    twin = "This brain has this region with seed 5 already"
+    assert twin in panel.plan_label.text()
+    panel.how.seed.setValue(6)
+    assert twin not in panel.plan_label.text()
 
 
 def test_a_large_result_gets_a_layer_with_all_levels(
@@ -98,11 +103,15 @@ def test_a_large_result_gets_a_layer_with_all_levels(
 
 def test_the_same_again_gets_another_name(brain_copy: Path):
     brain, roi = open_brain(brain_copy), (64, 128, 100, 164)
-    first = free_name(brain, 0, roi, (0, 2))
+    values = {"seed": 0, "roi": roi, "slices": (0, 2)}
+    first = free_name(brain, values)
     assert first == "seed 0, slices 0-1, y 64-128, x 100-164"
     image = np.zeros((2, 2, 64, 64), np.uint8)
     keep_simulation(brain, first, image, roi=roi, slices=(0, 2), provenance={})
-    assert free_name(brain, 0, roi, (0, 2)) == f"{first} (2)"
+    assert free_name(brain, values) == f"{first} (2)"
+    assert free_name(brain, {**values, "seed": 1}) == first.replace("seed 0", "seed 1")
+    edited = {**values, "edits": ("Th=0",), "structures": ("SS/P: x",)}
+    assert free_name(brain, edited) == f"{first}, SS-P-x, edited"
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,7 @@ class Generation(QObject):
         self.values = values
         self.interactive = is_interactive(values, len(brain.stain_names))
         self.layer_names: list[str] = []
-        more = (*values.get("structures", ()), *("edited" for _ in values.get("edits", ())[:1]))
-        self.name = free_name(brain, values["seed"], values["roi"], values["slices"], more)
+        self.name = free_name(brain, values)
         self.words, self.done, self.total = "Starting", 0, 0
         self._evaluations: int | None = None
         self.began = time.monotonic()
@@ -198,19 +197,24 @@ def is_interactive(values: dict[str, Any], stains: int) -> bool:
     return stains * (y1 - y0) * (x1 - x0) * (z1 - z0) <= INTERACTIVE_PIXELS
 
 
-def free_name(
-    brain: BrainStore,
-    seed: int,
-    roi: tuple[int, int, int, int],
-    slices: tuple[int, int],
-    more: Sequence[str] = (),
-) -> str:
-    """Return a name for a result that says what it is and that the brain does not have yet."""
-    base = f"seed {seed}, {named_slices(*slices)}, y {roi[0]}-{roi[1]}, x {roi[2]}-{roi[3]}"
-    base = ", ".join([base, *(re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") for word in more)])
-    base = base[:LONGEST_NAME].rstrip(" .,-")
+def plain_name(values: dict[str, Any]) -> str:
+    """Return a name that says what a result is, from the fields of a `SimulateSpec`."""
+    y0, y1, x0, x1 = values["roi"]
+    more = (*values.get("structures", ()), *("edited" for _ in values.get("edits", ())[:1]))
+    words = [f"seed {values['seed']}", named_slices(*values["slices"]), f"y {y0}-{y1}"]
+    words += [f"x {x0}-{x1}", *(re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") for word in more)]
+    return ", ".join(words)[:LONGEST_NAME].rstrip(" .,-")
+
+
+def taken_names(brain: BrainStore) -> set[str]:
+    """Return the names of a brain's results; only of one that lies on this computer."""
     folder = Path(brain.path, "simulations")  # listed in passing: a store's own list takes longer
-    taken = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+
+
+def free_name(brain: BrainStore, values: dict[str, Any]) -> str:
+    """Return a result's name, with a number if the brain has such a one already."""
+    base, taken = plain_name(values), taken_names(brain)
     if base not in taken:
         return base
     return next(name for n in range(2, len(taken) + 3) if (name := f"{base} ({n})") not in taken)

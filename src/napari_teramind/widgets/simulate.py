@@ -15,6 +15,7 @@ from napari_teramind.widgets.checkpoints import Facts
 from napari_teramind.widgets.edits import GeneEdits
 from napari_teramind.widgets.empty import NoBrain
 from napari_teramind.widgets.generate_where import GenerateWhere
+from napari_teramind.widgets.generation import plain_name, taken_names
 from napari_teramind.widgets.how import How
 from napari_teramind.widgets.keys import KEY_HELP, bind_keys
 from napari_teramind.widgets.panel import Panel
@@ -31,6 +32,8 @@ from napari_teramind.widgets.what import What
 
 if TYPE_CHECKING:
     import napari
+
+    from napari_teramind.brain import BrainStore
 
 
 class SimulateWidget(Panel):
@@ -163,8 +166,19 @@ class SimulateWidget(Panel):
             words = plan_words(
                 brain, where["roi"], where["slices"], known, self.how.values(), speed, comes
             )
+            words = f"{words}{self._twin(brain)}"
         self.plan_label.setText(words)
         self.button.setEnabled(session.generation is not None or not self.problem())
+
+    def _twin(self, brain: BrainStore) -> str:
+        """Say what the same again would be, where the brain has it."""
+        values = self.values()
+        if plain_name(values) not in taken_names(brain):
+            return ""
+        return (
+            f".\nThis brain has this region with seed {values['seed']} already: with the same "
+            "settings it would be the same image."
+        )
 
     def _measures(self) -> bool:
         """Have the time of a patch measured; tell whether it will be known soon."""
