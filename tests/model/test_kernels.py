@@ -156,6 +156,29 @@ def test_gradients_of_parts(dtype: torch.dtype, channels: int, threads: int) -> 
         torch.set_num_threads(before)
 
 
+def test_what_does_not_fit_together_is_refused() -> None:
+    """Kernels would read it as another type, or beyond its end."""
+    x, shape = torch.randn(4, 2, 2, 2, 16), (4, 2, 2, 2, 16)
+    for wrong in (torch.ones(2, 1, 1, 1, 16), torch.ones(15)):
+        with pytest.raises(ValueError, match="no gain or shift"):
+            native.norm([native.Part(x)], shape, wrong)
+    for part in (
+        native.Part(x.bfloat16()),
+        native.Part(x[:3]),
+        native.Part(x[:, :1, :1], 0),
+        native.Part(x[..., 1:]),
+        native.Part(x, 1),
+        native.Part(x[:, :, :, 0].contiguous(), second=x[:, :, :, 1]),
+    ):
+        with pytest.raises(ValueError, match="is not one of"):
+            native.add([native.Part(x), part], shape)
+    wanted = torch.randn(4, 2, 2, 2, 16, requires_grad=True)
+    (made,) = gradients.norm([native.Part(wanted)], shape, torch.ones(16))
+    (slope,) = torch.autograd.grad(made.square().sum(), wanted, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
 def test_dropout_within_a_norm() -> None:
     """A share is dropped, the rest scaled up; the gradient drops the same; so do planes."""
     shape = (3, 16, 16, 2, 40)

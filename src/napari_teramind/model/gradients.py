@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from napari_teramind.model import native
 from napari_teramind.model.native import NOTHING, Drop, Part
@@ -106,7 +107,7 @@ class _Norm(torch.autograd.Function):
         shift: Tensor | None,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
-        inverse = torch.empty(form.shape[:4])
+        inverse = tensors[0].new_empty(form.shape[:4], dtype=torch.float32)
         out = native.norm(
             form.parts(tensors), form.shape, gain, shift, planes=planes, inverse=inverse, **options
         )
@@ -115,6 +116,7 @@ class _Norm(torch.autograd.Function):
         return out.unbind(0) if planes else (out,)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gain, shift, inverse, *tensors = ctx.saved_tensors
         form: _Form = ctx.form
@@ -136,6 +138,7 @@ class _Add(torch.autograd.Function):
         return native.add(form.parts(tensors), form.shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         made = ctx.form.empty(grad)
         native.add_backward(grad, made)
@@ -149,6 +152,7 @@ class _GELU(torch.autograd.Function):
         return native.gelu(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return native.gelu_backward(grad, *ctx.saved_tensors)
 

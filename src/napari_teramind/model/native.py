@@ -178,7 +178,7 @@ def norm(
     """
     first = parts[0].tensor
     channels = shape[-1]
-    gain, shift, step = _affine(gain, shift, channels)
+    gain, shift, step = _affine(gain, shift, shape)
     out = first.new_empty((3, *shape[:3], channels) if planes else tuple(shape))
     _call(
         "norm", first.dtype, _sources(parts, shape), len(parts), _sizes(shape), _at(gain),
@@ -219,10 +219,10 @@ def norm_backward(
         Gradients of gain and shift, (B, 1, C).
     """
     channels = shape[-1]
-    gain, shift, step = _affine(gain, shift, channels)
+    gain, shift, step = _affine(gain, shift, shape)
     grads = [grad.contiguous() for grad in grads]
     lines = _lines(parts, shape)
-    sums = torch.empty(2, shape[0], shape[1] // lines, channels)
+    sums = inverse.new_empty(2, shape[0], shape[1] // lines, channels)
     _call(
         "norm_backward", grads[0].dtype, _sources(parts, shape), _sources(into, shape), len(parts),
         _sizes(shape), _at(gain), _at(shift), step, activate, drop.share, drop.seed,
@@ -266,11 +266,17 @@ def gelu_backward(grad: Tensor, x: Tensor) -> Tensor:
     return out
 
 
-def _affine(gain: Tensor, shift: Tensor | None, channels: int) -> tuple[Tensor, Tensor | None, int]:
+def _affine(
+    gain: Tensor, shift: Tensor | None, shape: Sequence[int]
+) -> tuple[Tensor, Tensor | None, int]:
     """Return gain and shift as the kernels take them, and how far it is from patch to patch."""
+    batch, channels = shape[0], shape[-1]
+    count = gain.numel()
+    if count not in (channels, batch * channels) or (shift is not None and shift.numel() != count):
+        raise ValueError(f"There is no gain or shift for every one of {batch} x {channels} values.")
     gain = gain.float().contiguous()
     shift = None if shift is None else shift.float().contiguous()
-    return gain, shift, channels if gain.numel() > channels else 0
+    return gain, shift, channels if count > channels else 0
 
 
 def _lines(parts: Sequence[Part], shape: Sequence[int]) -> int:
@@ -290,6 +296,7 @@ def _sources(parts: Sequence[Part], shape: Sequence[int]) -> Any:
     seen: list[range] = []
     found = (_Source * len(parts))()
     for source, part in zip(found, parts, strict=True):
+        _check(part, parts[0].tensor.dtype, shape)
         tensor, channels = part.tensor, part.tensor.shape[-1]
         each = tensor.ndim == 5
         step = channels if each else 0
@@ -302,8 +309,22 @@ def _sources(parts: Sequence[Part], shape: Sequence[int]) -> Any:
         place = range(part.offset, part.offset + channels)
         source.adds = int(any(r.start < place.stop and place.start < r.stop for r in seen))
         seen.append(place)
-        assert tensor.is_contiguous()
     return found
+
+
+def _check(part: Part, dtype: torch.dtype, shape: Sequence[int]) -> None:
+    """Refuse what the kernels would read beyond its end, or as another type."""
+    batch, height, width, slices, channels = shape
+    tensor = part.tensor
+    sides = ((height, width), (height // 2, width // 2))[tensor.shape[1] != height]
+    each = (slices,) if tensor.ndim == 5 else ()
+    right = (batch, *sides, *each, tensor.shape[-1])
+    halves = sides == (height, width) or height % 2 == width % 2 == 0
+    fits = tuple(tensor.shape) == right and halves and part.offset + right[-1] <= channels
+    both = [tensor] if part.second is None else [tensor, part.second]
+    alike = all(t.shape == tensor.shape and t.dtype == dtype and t.is_contiguous() for t in both)
+    if not (fits and alike and (part.second is None or (tensor.ndim == 4 and slices == 2))):
+        raise ValueError(f"A part {tuple(tensor.shape)} of {tensor.dtype} is not one of {shape}.")
 
 
 def _at(tensor: Tensor | None) -> ctypes.c_void_p | None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from napari_teramind.model import gradients, kernels, native
 from napari_teramind.model.gradients import fitted, rows
@@ -24,7 +25,10 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (..., C)."""
         if kernels.compiled_for(x):
-            shape = x.shape if x.ndim == 5 else (1, 1, x[..., 0].numel(), 1, x.shape[-1])
+            # As lines of pixels, which threads share.
+            shape = (
+                x.shape if x.ndim == 5 else (1, x.shape[0], x[0, ..., 0].numel(), 1, x.shape[-1])
+            )
             part = native.Part(x.contiguous().view(shape))
             (out,) = gradients.norm([part], shape, self.weight, activate=False)
             return out.view_as(x)
@@ -67,6 +71,7 @@ class _NormSiLU(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         x, inverse, gain, shift = ctx.saved_tensors
         flat, shifts = x.flatten(1, 3), None if shift is None else rows(shift)
