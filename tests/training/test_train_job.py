@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 
 import training_jobs as jobs
-from napari_teramind.brain import BrainStore
+from napari_teramind.brain import BrainStore, open_brain
 from napari_teramind.errors import UserError
 from napari_teramind.jobs import TrainSpec, build_spec
+from napari_teramind.model import load_model
 from napari_teramind.training import PRESETS, TrainConfig, estimate, fit
 from napari_teramind.training.record import read_record
 
@@ -69,6 +71,100 @@ def test_options_given_beside_a_preset_count_more(tmp_path: Path, tiny_brain: Br
     # The whole job, as it can be run again from anywhere.
     assert config["job"]["brains"] == [tiny_brain.path]
     assert Path(config["job"]["out"]) == run
+
+
+def test_a_run_goes_on_with_its_own_settings(tmp_path: Path, tiny_brain: BrainStore) -> None:
+    """Nothing need be said again; what would change what is learned is refused."""
+    out = tmp_path / "run"
+    jobs.run_here(tiny_brain, out, steps=2, seed=5, sample_every=0)
+    job = jobs.write_job(tmp_path / "job.json", tiny_brain.path, out, steps=2, seed=5)
+    config = json.loads((out / "config.json").read_text())
+    config["job"] = json.loads(job.read_text()) | {"sample_every": 0}
+    (out / "config.json").write_text(json.dumps(config))
+    done = teramind("train", "-o", out, "--resume", "--steps", 3)
+    assert done.returncode == 0, done.stderr
+    assert "Trained 3 steps" in done.stdout
+    assert [row["step"] for row in jobs.rows(out / "metrics.csv")] == ["1", "2", "3"]
+    refused = teramind("train", "-o", out, "--resume", "--preset", "packaged")
+    assert refused.returncode == 2
+    assert "was started with" in refused.stderr
+    for wrong, words in (
+        (("train", "-o", tmp_path / "none", "--resume"), "holds no run to go on with"),
+        (("train", "-o", tmp_path / "none"), "Name a brain to learn from"),
+    ):
+        done = teramind(*wrong)
+        assert done.returncode == 2
+        assert words in " ".join(done.stderr.replace("│", " ").split())
+    assert not (tmp_path / "none").exists()
+
+
+def test_brains_are_not_changed_on_the_way(tmp_path: Path, tiny_brain: BrainStore) -> None:
+    """What is held out stays held out, and the run says truly what it has learned from."""
+    other = open_brain(shutil.copytree(tiny_brain.path, tmp_path / "other.zarr"))
+    moved = open_brain(shutil.copytree(tiny_brain.path, tmp_path / Path(tiny_brain.path).name))
+    out = tmp_path / "run"
+    config = TrainConfig.from_dict({**jobs.QUICK, "steps": 1, "sample_every": 0})
+    fit([tiny_brain], out, config, validation=[other])
+    before = (out / "config.json").read_text()
+    with pytest.raises(UserError, match=r"learns from .*, not other\.zarr; go on with the same"):
+        fit([other], out, config, resume=True)
+    with pytest.raises(UserError, match=r"is measured on other\.zarr, not none"):
+        fit([tiny_brain], out, config, resume=True)
+    with pytest.raises(UserError, match="is named twice"):
+        fit([tiny_brain, tiny_brain], out, config, resume=True)
+    assert (out / "config.json").read_text() == before
+    fit([moved], out, config, resume=True, validation=[other])
+
+
+def test_a_run_begins_in_a_folder_of_its_own(tmp_path: Path, tiny_brain: BrainStore) -> None:
+    config = TrainConfig.from_dict({**jobs.QUICK, "steps": 1, "sample_every": 0})
+    notes = tmp_path / "mine" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("dear to me")
+    store = shutil.copytree(tiny_brain.path, tmp_path / "b.zarr")
+    held = sorted(store.rglob("*"))
+    for folder, words in (
+        (notes.parent, r"holds other files \(notes\.txt\)"),
+        (notes, "is a file"),
+        (store, "lies within the store"),
+        (store / "genes" / "run", "lies within the store"),
+        (Path("/proc/run"), "cannot be made"),
+    ):
+        with pytest.raises(UserError, match=words):
+            fit([tiny_brain], folder, config)
+    assert sorted(store.rglob("*")) == held
+    assert sorted(notes.parent.iterdir()) == [notes]
+
+
+def test_what_never_began_leaves_nothing(tmp_path: Path, tiny_brain: BrainStore) -> None:
+    """So that the same command, put right, is not told that there is a run already."""
+    out, before = tmp_path / "run", sorted(tmp_path.iterdir())
+    settings = {**jobs.QUICK, "steps": 1, "sample_every": 0}
+    wrong = TrainConfig.from_dict({**settings, "init": str(tmp_path / "nowhere.safetensors")})
+    with pytest.raises(UserError, match="no checkpoint"):
+        fit([tiny_brain], out, wrong)
+    assert sorted(tmp_path.iterdir()) == before
+    fit([tiny_brain], out, TrainConfig.from_dict(settings))
+    with pytest.raises(UserError, match="started with init"):
+        fit([tiny_brain], out, wrong, resume=True)
+    assert (out / "last.safetensors").is_file()  # a run that was there stays
+
+
+def test_what_is_held_out_must_be_there(tmp_path: Path, tiny_brain: BrainStore) -> None:
+    with pytest.raises(UserError, match="512,0,0,512, ends before it begins"):
+        TrainConfig(exclude=(512, 0, 0, 512))
+    config = TrainConfig.from_dict({**jobs.QUICK, "exclude": [5000, 6000, 0, 512]})
+    with pytest.raises(UserError, match="lies outside"):
+        fit([tiny_brain], tmp_path / "run", config)
+
+
+def test_the_folder_of_a_run_stands_for_its_weights(tmp_path: Path, tiny_brain: BrainStore) -> None:
+    out = tmp_path / "run"
+    jobs.run_here(tiny_brain, out, steps=1, sample_every=0)
+    assert load_model(out).sha256 == load_model(out / "last.safetensors").sha256
+    values = {"verb": "simulate", "brain": tiny_brain.path, "checkpoint": "run"}
+    found = build_spec({**values, "checkpoint": str(out)}, "The test")
+    assert found.checkpoint == out / "last.safetensors"
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, tiny_brain: BrainStore) -> None:

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
     QSpinBox,
 )
 
+from napari_teramind.jobs import build_spec
 from napari_teramind.training.presets import PRESETS
 from napari_teramind.training.record import process_facts
 from napari_teramind.widgets import train_closing, train_runs
@@ -147,6 +148,15 @@ def test_presets_and_custom_settings(panel):
     values = panel.values()
     assert (values["channels"], values["gene_channels"]) == (16, (64, 32, 16))
     assert values["batch"] == PRESETS["published"].settings["batch"]
+    # What the panel does not show stays as in the preset that one began with.
+    panel.how.preset.setCurrentIndex(0)
+    assert "channels" not in panel.values()
+    panel.settings.batch.setValue(2)
+    assert panel.how.preset.currentData() == "custom"
+    assert '"Packaged size"' in panel.how.preset_hint.text()
+    spec = build_spec({**panel.values(), "verb": "train"}, "The panel").settings()
+    wanted = {**PRESETS["packaged"].settings, "batch": 2}
+    assert {name: spec[name] for name in wanted} == wanted
 
 
 def test_an_estimate_of_time_and_memory(panel, qtbot, monkeypatch):
@@ -174,9 +184,24 @@ def test_a_training_that_cannot_be_is_told(panel, qtbot):
     panel.settings.patch.setCurrentText("128")  # its crop is as large as the brain is high
     panel.settings.init.setText("/nowhere.safetensors")
     panel.start()
-    qtbot.waitUntil(lambda: state_of(panel) == "failed", timeout=LONG)
-    assert "There is no checkpoint at /nowhere.safetensors" in panel.progress.words.text()
-    assert "no checkpoint" in notification_manager.records[-1].message
+    assert panel.watch is not None
+    qtbot.waitUntil(lambda: panel.watch is None, timeout=LONG)
+    told = notification_manager.records[-1].message
+    assert told == "There is no checkpoint at /nowhere.safetensors; check the path."
+    # It never began: the settings are there to be put right, and nothing is offered to resume.
+    assert panel.start_button.isVisible()
+    assert panel.settings.init.text() == "/nowhere.safetensors"
+    assert not train_runs.known_runs()
+
+
+def test_what_ended_earlier_is_no_news(panel, tmp_path, qtbot):
+    for state in ("finished", "failed"):
+        count = len(notification_manager.records)
+        panel.show_run(write_run(tmp_path / state, state, step=10, message="The disk was full."))
+        qtbot.waitUntil(lambda: panel.watch.read_once, timeout=5000)
+        qtbot.wait(100)
+        assert len(notification_manager.records) == count
+    assert "The disk was full." in panel.progress.words.text()
 
 
 def test_earlier_runs_are_offered_and_others_opened(panel, tmp_path, monkeypatch):
@@ -205,6 +230,14 @@ def test_two_runs_never_share_a_folder(panel, tmp_path):
     panel.start()
     assert "holds a run already" in notification_manager.records[-1].message
     assert panel.watch is None
+    (tmp_path / "notes.txt").touch()
+    for folder, words in ((tmp_path, "holds other files"), (tmp_path / "notes.txt", "is a file")):
+        panel.settings.folder.setText(str(folder))
+        assert not panel.start_button.isEnabled()
+        assert words in panel.plan_label.text()
+    brain = panel.session.brain.path
+    panel.settings.folder.setText(f"{brain}/run")
+    assert "lies within the store" in panel.plan_label.text()
 
 
 @pytest.mark.parametrize("answer", [train_closing.STAY, train_closing.STOP, train_closing.KEEP])

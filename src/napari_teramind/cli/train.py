@@ -11,6 +11,10 @@ from typer import Argument, Option
 from napari_teramind.cli.app import app
 from napari_teramind.cli.options import ROI, Device, Json, Panel, Seed, examples, numbers, run_spec
 from napari_teramind.model.config import KernelsWish
+from napari_teramind.training.record import job_of
+
+WHERE = ("brains", "validation", "exclude")
+"""Fields of a job that say what is learned from."""
 
 
 @app.command(
@@ -18,14 +22,19 @@ from napari_teramind.model.config import KernelsWish
         "teramind train supp_m.zarr supp_f.zarr -o run --steps 2000",
         "teramind train supp_m.zarr -o run --preset packaged --validate supp_f.zarr",
         "teramind train liver.zarr -o run --exclude 256,512,256,512 --time-limit 300",
-        "teramind train liver.zarr -o run --exclude 256,512,256,512 --resume",
+        "teramind train -o run --resume",
         "teramind train liver.zarr -o run --preset published --dry-run",
     )
 )
 def train(
     context: typer.Context,
-    brains: Annotated[list[str], Argument(help="Brains to learn from.", show_default=False)],
     out: Annotated[Path, Option("--out", "-o", help="Folder of the run, new.", show_default=False)],
+    brains: Annotated[
+        list[str] | None,
+        Argument(
+            help="Brains to learn from; with --resume they need not be named.", show_default=False
+        ),
+    ] = None,
     preset: Annotated[
         Literal["packaged", "published", "custom"],
         Option(
@@ -45,7 +54,8 @@ def train(
     ] = None,
     channels: Annotated[int, Option(help="Base channels: the network's size.")] = 16,
     gene_channels: Annotated[
-        tuple[int, int, int], Option(help="Channels of the three finer gene features.")
+        tuple[int, int, int],
+        Option(metavar="N N N", help="Channels of the three finer gene features."),
     ] = (128, 64, 32),
     gene_slices: Annotated[
         int, Option("--gene-slices", "-S", help="Gene window S: 1, 4, 8 or 16.")
@@ -110,7 +120,9 @@ def train(
     dry_run: Annotated[
         bool, Option("--dry-run", help="Time a few steps, say what it would take, and end.")
     ] = False,
-    resume: Annotated[bool, Option("--resume", help="Go on with the run in the folder.")] = False,
+    resume: Annotated[
+        bool, Option("--resume", help="Go on with the run in the folder, with its own settings.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Fit a network to brains."""
@@ -123,5 +135,15 @@ def train(
         if str(getattr(context.get_parameter_source(name), "name", "")) != "DEFAULT"
     }
     given.pop("json", None)
-    values = {**given, "verb": "train", "exclude": numbers("--exclude", exclude, ROI)}
+    if exclude is not None:
+        given["exclude"] = numbers("--exclude", exclude, ROI)
+    stored = job_of(out) if resume else {}
+    if "preset" in given:  # which counts more than what an earlier one has set
+        stored = {name: stored[name] for name in (*WHERE, "genes") if name in stored}
+    if not brains and not stored:
+        raise typer.BadParameter(
+            f"{out} holds no run to go on with." if resume else "Name a brain to learn from.",
+            param_hint="'BRAINS...'",
+        )
+    values = {**stored, **given, "verb": "train"}
     run_spec(lambda: build_spec(values, "The command line"), json)

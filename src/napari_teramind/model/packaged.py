@@ -1,4 +1,4 @@
-"""The network that comes with the package. Needs no torch."""
+"""Files that names of checkpoints stand for. Needs no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from napari_teramind.errors import UserError
 
 PACKAGED = "packaged"
 """Stands for the packaged network wherever a checkpoint is asked for."""
+
+RUN_WEIGHTS = ("best.safetensors", "last.safetensors")
+"""Weights in the folder of a training run, the better first."""
 
 _FILE = Path(__file__).parent.parent / "networks" / "phantom.safetensors"
 
@@ -20,13 +23,16 @@ def packaged_path() -> Path | None:
 def checkpoint_path(path: Path) -> Path:
     """Return the file that a checkpoint's name stands for.
 
+    A training run's folder stands for its best weights, or its last.
+
     Raises
     ------
     UserError
         If the packaged network is asked for and is not there.
     """
     if str(path) != PACKAGED:
-        return path
+        found = (path / name for name in RUN_WEIGHTS)
+        return next((file for file in found if file.is_file()), path)
     packaged = packaged_path()
     if packaged is None:
         raise UserError(

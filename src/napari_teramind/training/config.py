@@ -156,6 +156,13 @@ class TrainConfig:
                 f"The training setting 'block' must be from 2 to {self.crop_px // self.patch + 1} "
                 f"for crops of {self.crop_px} px, not {self.block}."
             )
+        if self.exclude is not None:
+            y0, y1, x0, x1 = self.exclude
+            if not (0 <= y0 < y1 and 0 <= x0 < x1):
+                raise UserError(
+                    f"The field to hold out, {y0},{y1},{x0},{x1}, ends before it begins; give it "
+                    "as y0,y1,x0,x1 in px, the larger of each pair last."
+                )
         if self.shifted < 0:
             raise UserError(f"The setting 'shifted' must be at least 0, not {self.shifted}.")
         if self.focus is not None:

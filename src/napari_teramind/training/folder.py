@@ -24,6 +24,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -48,9 +49,13 @@ STATUS_INTERVAL = 2.0
 class RunFolder:
     """A run folder that this process trains in; made by :meth:`claim`."""
 
-    def __init__(self, path: Path, header: dict[str, Any], lock: filelock.FileLock) -> None:
+    def __init__(
+        self, path: Path, header: dict[str, Any], lock: filelock.FileLock, is_new: bool
+    ) -> None:
         self.path = path
         self.header = header
+        self.is_husk = is_new
+        """Whether there is nothing in it yet that would be missed."""
         self._lock = lock
         self._tables: dict[str, TextIO] = {}
         self._board: SummaryWriter | None = None
@@ -66,11 +71,14 @@ class RunFolder:
         Raises
         ------
         UserError
-            If the folder holds a run and ``resume`` is False, holds a run with other settings, or
-            is being trained in by another process.
+            If the folder holds a run and ``resume`` is False, holds a run with other settings or
+            brains, holds something else, cannot be made, or is being trained in by another process.
         """
         config = path / record.CONFIG
-        if config.exists():
+        is_new = not config.exists()
+        if is_new:
+            record.check_new(path)
+        else:
             if not resume:
                 raise UserError(
                     f"{path} holds a training run already; choose another folder or resume it."
@@ -79,7 +87,12 @@ class RunFolder:
             _check_same(path, old, header)
             if "init" in old:  # what the run started from stays true when it goes on
                 header = {**header, "init": old["init"]}
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"The folder {path} cannot be made ({error.strerror}); choose another for the run."
+            ) from error
         lock = filelock.FileLock(path / record.LOCK)
         try:
             lock.acquire(timeout=0)
@@ -89,7 +102,7 @@ class RunFolder:
             ) from None
         (path / record.STOP).unlink(missing_ok=True)
         write_atomically(config, json.dumps(header, indent=2).encode())
-        return cls(path, header, lock)
+        return cls(path, header, lock, is_new)
 
     def add_to_header(self, **values: Any) -> None:
         """Keep more of where the run comes from, in ``config.json`` and every checkpoint."""
@@ -113,7 +126,7 @@ class RunFolder:
         self._board = SummaryWriter(str(self.path / record.TENSORBOARD), purge_step=step + 1)
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Let go of the folder; nothing is left of a run that never began."""
         for table in self._tables.values():
             table.close()
         if self._board is not None:
@@ -121,7 +134,15 @@ class RunFolder:
         for handler in list(self.log.handlers):
             self.log.removeHandler(handler)
             handler.close()
+        if self.is_husk:
+            for name in (record.CONFIG, record.LOG, record.METRICS, record.VALIDATION):
+                (self.path / name).unlink(missing_ok=True)
+            shutil.rmtree(self.path / record.TENSORBOARD, ignore_errors=True)
         self._lock.release()
+        if self.is_husk:
+            (self.path / record.LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # a panel's job has its log there
+                self.path.rmdir()
 
     def stop_asked(self) -> bool:
         """Whether somebody put a file ``stop`` into the folder."""
@@ -209,6 +230,15 @@ def _check_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
                     f"The run in {path} was started with {key} = {before}, "
                     f"not {value}; resume it with its own settings."
                 )
+    for part, what in (("brains", "learns from"), ("validation", "is measured on")):
+        # By name: a disk may be somewhere else the next time.
+        before, now = ([Path(at).name for at in each.get(part, ())] for each in (old, new))
+        if before != now:
+            raise UserError(
+                f"The run in {path} {what} {', '.join(before) or 'no brain'}, not "
+                f"{', '.join(now) or 'none'}; go on with the same brains, or start a new run from "
+                "its weights with --init."
+            )
     if old["genes"] != new["genes"]:
         raise UserError(
             f"The run in {path} was started with another gene panel; resume it with the same "

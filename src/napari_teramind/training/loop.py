@@ -185,6 +185,8 @@ def fit(
             show or (lambda _: None),
             should_stop or (lambda: False),
         )
+        if folder is not None:
+            folder.is_husk = False
         with kernels.using(form):
             return _watched_loop(run, setting, run_dir)
     finally:
@@ -224,6 +226,9 @@ def network_shape(
 
 
 def _check_apart(brains: Sequence[BrainStore], validation: Sequence[BrainStore]) -> None:
+    for number, brain in enumerate(brains):
+        if any(same_store(brain.path, other.path) for other in brains[:number]):
+            raise UserError(f"The brain at {brain.path} is named twice; name it once.")
     for held_out in validation:
         if any(same_store(held_out.path, brain.path) for brain in brains):
             raise UserError(

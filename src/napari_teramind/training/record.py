@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from napari_teramind.errors import UserError
+
 CONFIG = "config.json"
 STATUS = "status.json"
 METRICS = "metrics.csv"
@@ -25,6 +27,8 @@ SAMPLES = "samples"
 TENSORBOARD = "tensorboard"
 STOP = "stop"
 LOCK = ".lock"
+JOBS = "jobs"
+"""Jobs that a panel started, each with its log."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,31 @@ class RunRecord:
         return next((path for path in found if path.is_file()), None)
 
 
+def check_new(folder: Path) -> None:
+    """Make sure that a run can begin in a folder without mixing with anything else.
+
+    Raises
+    ------
+    UserError
+        If there is a file of that name, the folder holds something, or lies within a brain.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose a new or empty folder for the run.")
+    for place in (folder, *folder.absolute().parents):
+        if any((place / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):
+            raise UserError(
+                f"{folder} lies within the store {place}, which it would spoil; choose a new or "
+                "empty folder for the run."
+            )
+    if folder.is_dir():
+        others = sorted({entry.name for entry in folder.iterdir()} - {LOCK, STOP, JOBS})
+        if others:
+            named = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+            raise UserError(
+                f"{folder} holds other files ({named}); choose a new or empty folder for the run."
+            )
+
+
 def read_record(folder: Path) -> RunRecord | None:
     """Read what a folder says of its run; None if it holds none."""
     config = _read_json(folder / CONFIG)
@@ -81,6 +110,12 @@ def read_record(folder: Path) -> RunRecord | None:
         seconds=status.get("seconds", 0.0),
         message=status.get("message", ""),
     )
+
+
+def job_of(folder: Path) -> dict[str, Any]:
+    """Return the fields of the job that a run was started with; none if it does not say."""
+    job = (_read_json(folder / CONFIG) or {}).get("job")
+    return dict(job) if isinstance(job, dict) else {}
 
 
 def process_facts(pid: int | None = None) -> dict[str, Any]:

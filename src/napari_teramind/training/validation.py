@@ -76,6 +76,11 @@ def held_out_fields(
         y0, y1, x0, x1 = config.exclude
         for brain in brains:
             height, width = brain.shape[1:]
+            if y0 >= height or x0 >= width:
+                raise UserError(
+                    f"The field to hold out, {y0},{y1},{x0},{x1}, lies outside {brain.path}, which "
+                    f"has {height:,} x {width:,} px; choose one within it."
+                )
             bottom, right = min(y1, height) // BIN, min(x1, width) // BIN
             fields.append(Field(brain, (-(-y0 // BIN), bottom, -(-x0 // BIN), right)))
     for field in fields:

@@ -21,6 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_teramind.model.packaged import RUN_WEIGHTS
+
 MARGIN = 8
 ADVANCED = "Settings that are good as they are"
 PRIMARY_HEIGHT = 32
@@ -168,11 +170,11 @@ class PathChoice(QComboBox):
             super().wheelEvent(event)
 
     def show_paths(self, paths: list[str], current: str | None) -> None:
-        """Offer paths; two of one name are told apart by their folders."""
+        """Offer paths; weights of runs, and two of one name, are told apart by their folders."""
         names = [Path(path).name.removesuffix(".safetensors") for path in paths]
         self.clear()
         for path, name in zip(paths, names, strict=True):
-            double = names.count(name) > 1
+            double = names.count(name) > 1 or Path(path).name in RUN_WEIGHTS
             self.addItem(short(f"{name} ({Path(path).parent.name})" if double else name), path)
             self.setItemData(self.count() - 1, path, Qt.ItemDataRole.ToolTipRole)
         if self._more:

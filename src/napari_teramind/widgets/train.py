@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_teramind.errors import UserError
-from napari_teramind.training.record import CONFIG
+from napari_teramind.training.record import CONFIG, check_new
 from napari_teramind.widgets import train_runs as runs
 from napari_teramind.widgets.empty import NoBrain
 from napari_teramind.widgets.panel import Panel
@@ -150,13 +150,24 @@ class TrainWidget(Panel):
         what = self.what.values()
         typed = self.settings.folder.text().strip()
         out = Path(typed).expanduser() if typed else runs.free_folder(what["brains"])
-        return {**what, **self.settings.values(how["preset"]), **how, "out": str(out)}
+        return {
+            **what,
+            **self.settings.values(self.how.base, self.how.is_custom),
+            **how,
+            "out": str(out),
+        }
 
     def problem(self) -> str:
         """Why no training can be started as the panel stands; "" if one can."""
         typed = self.settings.folder.text().strip()
-        if typed and (Path(typed).expanduser() / CONFIG).exists():
-            return f"{typed} holds a run already: choose another folder, or open that run above."
+        if typed:
+            folder = Path(typed).expanduser()
+            if (folder / CONFIG).exists():
+                return f"{typed} holds a run already: choose another, or open that run above."
+            try:
+                check_new(folder)
+            except (UserError, OSError) as error:
+                return str(error)
         return self.what.problem()
 
     def start(self) -> None:
@@ -166,12 +177,18 @@ class TrainWidget(Panel):
             show_warning(problem)
             return
         self.estimating.cancel()
+        values = self.values()
         try:
-            folder = runs.start_run(self.values())
-        except (UserError, OSError) as error:
+            folder = runs.start_run(values)
+        except UserError as error:
             show_error(str(error))
             return
-        self.show_run(folder)
+        except OSError as error:
+            show_error(
+                f"The folder {values['out']} cannot be made ({error.strerror}); choose another."
+            )
+            return
+        self.show_run(folder, started=True)
 
     def stop(self) -> None:
         """Let the run end after its present step; asked again, end it at once."""
@@ -199,7 +216,7 @@ class TrainWidget(Panel):
         except (UserError, OSError) as error:
             show_error(str(error))
             return
-        self.show_run(folder)
+        self.show_run(folder, started=True)
 
     def use(self) -> None:
         """Let the Simulate panel use the run's best weights."""
@@ -249,11 +266,11 @@ class TrainWidget(Panel):
         self.run_choice.setCurrentIndex(self.run_choice.findData(NEW))
         self.refresh()
 
-    def show_run(self, folder: Path) -> None:
-        """Show a run and watch it."""
+    def show_run(self, folder: Path, started: bool = False) -> None:
+        """Show a run and watch it; tell how it ends if it was just ``started``, or is going on."""
         self._stop_watching()
         self.progress.stopping = False
-        self._was_going = None
+        self._was_going = "starting" if started else None
         runs.remember_run(folder)
         self._offer_runs()
         self.run_choice.setCurrentIndex(self.run_choice.findData(str(folder)))
@@ -287,6 +304,8 @@ class TrainWidget(Panel):
         runs.reap()
         view = self.watch.view
         self.progress.show_view(view)
+        if not self.watch.read_once:
+            return
         before, self._was_going = self._was_going, view.state
         if before not in ("starting", "running") or view.is_going:
             return
@@ -294,6 +313,10 @@ class TrainWidget(Panel):
             show_info(f"Training finished: {view.folder.name}.")
         elif not self.progress.stopping and view.state in ("failed", "died"):
             show_error(view.message or f"The training in {view.folder} ended unexpectedly.")
+            if view.record is None:  # it never began: back to its settings
+                runs.forget_run(view.folder)
+                self._offer_runs()
+                self.show_new()
 
     def _on_settings(self) -> None:
         if self.estimating.asked is not None and self.estimating.asked != self._work():

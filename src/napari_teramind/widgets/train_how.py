@@ -44,6 +44,8 @@ class TrainHow(QWidget):
             self.preset.addItem(preset.title, name)
         self.preset.addItem("Custom", CUSTOM)
         self.preset_hint = sentence()
+        self.base = next(iter(PRESETS))
+        """The preset that was chosen last, whose settings one's own begin with."""
         self.device = QComboBox()
         for title, name in DEVICES:
             self.device.addItem(title, name)
@@ -71,21 +73,29 @@ class TrainHow(QWidget):
     def values(self) -> dict[str, Any]:
         """Fields of a `TrainSpec`."""
         return {
-            "preset": self.preset.currentData(),
+            "preset": self.base,
             "device": self.device.currentData(),
             "steps": self.steps.value(),
         }
 
+    @property
+    def is_custom(self) -> bool:
+        """Whether the user changed a setting of the preset."""
+        return bool(self.preset.currentData() == CUSTOM)
+
     def become_custom(self) -> None:
         """Say that the settings are no preset's any more."""
-        if self.preset.currentData() != CUSTOM:
+        if not self.is_custom:
             self.preset.setCurrentIndex(self.preset.findData(CUSTOM))
 
     def _on_preset(self, *_: Any) -> None:
         preset = PRESETS.get(self.preset.currentData())
-        words = "Your own settings, under Advanced." if preset is None else preset.text
-        self.preset_hint.setText(words)
-        if preset is not None:
+        if preset is None:
+            title = PRESETS[self.base].title
+            self.preset_hint.setText(f'As "{title}", but for what you change under Advanced.')
+        else:
+            self.base = self.preset.currentData()
+            self.preset_hint.setText(preset.text)
             with QSignalBlocker(self.steps):
                 self.steps.setValue(preset.settings["steps"])
         self.changed.emit()
@@ -120,7 +130,7 @@ class TrainAdvanced(QWidget):
         self.rate.setDecimals(6)
         self.rate.setRange(1e-6, 1.0)
         self.rate.setSingleStep(1e-4)
-        self.rate.setToolTip("Adam's learning rate")
+        self.rate.setToolTip("Learning rate of the optimiser")
         self.precision = self._choice(("float32", "bfloat16", "float16"), "float16: as published")
         self.processes = self._number(1, 64, 1, "GPUs, or processes on a CPU, that train together")
         self.seed = self._number(0, 2**31 - 1, 1, "Same seed, same run")
@@ -181,19 +191,20 @@ class TrainAdvanced(QWidget):
                 else:
                     field.setValue(value)
 
-    def values(self, preset: str) -> dict[str, Any]:
-        """Fields of a `TrainSpec`; what a preset sets is left to it."""
+    def values(self, base: str, is_custom: bool) -> dict[str, Any]:
+        """Fields of a `TrainSpec`; what is as in the preset ``base`` is left to it."""
         values: dict[str, Any] = {"seed": self.seed.value(), "processes": self.processes.value()}
         if self.init.text().strip():
             values["init"] = self.init.text().strip()
-        if preset == CUSTOM:
+        if is_custom:
             for key, field in self._fields().items():
                 is_choice = isinstance(field, QComboBox)
                 values[key] = field.currentData() if is_choice else field.value()
-            # As the presets have them: gene features in proportion, no dropout in small networks.
             channels = self.channels.value()
-            values["gene_channels"] = tuple(min(n, m * channels) for n, m in _GENE_CHANNELS)
-            values["dropout"] = 0.1 if channels >= _LARGE else 0.0
+            if channels != PRESETS[base].settings["channels"]:
+                # As the presets have them: gene features in proportion, dropout in large ones.
+                values["gene_channels"] = tuple(min(n, m * channels) for n, m in _GENE_CHANNELS)
+                values["dropout"] = 0.1 if channels >= _LARGE else 0.0
         return values
 
     def _fields(self) -> dict[str, QWidget]:

@@ -13,9 +13,9 @@ from napari_teramind.errors import UserError
 from napari_teramind.jobs import TrainSpec, build_spec
 from napari_teramind.jobs.detached import kill, outcome, process_of, start_detached
 from napari_teramind.jobs.process import JobProcess
-from napari_teramind.training.record import CONFIG, STATUS, STOP, read_record
+from napari_teramind.training.record import CONFIG, JOBS, STATUS, STOP, read_record
 from napari_teramind.widgets import settings
-from napari_teramind.widgets.train_watch import JOBS, last_job
+from napari_teramind.widgets.train_watch import last_job
 
 REMEMBERED = 12
 
@@ -39,6 +39,12 @@ def remember_run(folder: Path) -> None:
     """Keep a run as the latest one."""
     known = [str(path) for path in known_runs() if path != folder]
     settings.settings().setValue("runs", [str(folder), *known][:REMEMBERED])
+
+
+def forget_run(folder: Path) -> None:
+    """Offer a run no more."""
+    known = [str(path) for path in known_runs() if path != folder]
+    settings.settings().setValue("runs", known)
 
 
 def free_folder(brains: list[str]) -> Path:

@@ -16,6 +16,7 @@ from napari_teramind.jobs import Failed, Finished
 from napari_teramind.jobs.detached import outcome
 from napari_teramind.jobs.events import CANCELLED
 from napari_teramind.training.record import (
+    JOBS,
     METRICS,
     VALIDATION,
     RunRecord,
@@ -27,7 +28,6 @@ from napari_teramind.training.record import (
 POLL_MS = 500
 MOST_POINTS = 1500
 """Points of a curve that are drawn; more of them are averaged."""
-JOBS = "jobs"
 
 Curve = tuple[Sequence[float], Sequence[float]]
 

@@ -28,7 +28,7 @@ def atlas_from_base(atlas: str, info: ValidationInfo) -> str:
 
 def _checkpoint_from_base(path: Path, info: ValidationInfo) -> Path:
     if str(path) != PACKAGED:
-        return _from_base(path, info)
+        return checkpoint_path(_from_base(path, info))
     try:
         return checkpoint_path(path)
     except UserError as error:
@@ -37,7 +37,7 @@ def _checkpoint_from_base(path: Path, info: ValidationInfo) -> Path:
 
 JobPath = Annotated[Path, AfterValidator(_from_base)]
 Checkpoint = Annotated[Path, AfterValidator(_checkpoint_from_base)]
-"""A file, or ``packaged`` for the network that comes with the package."""
+"""A file, a training run's folder, or ``packaged`` for the network that comes with the package."""
 Location = Annotated[str, Field(min_length=1), AfterValidator(_location_from_base)]
 """A path, or the address of a remote store."""
 
