@@ -126,7 +126,7 @@ def test_a_run_begins_in_a_folder_of_its_own(tmp_path: Path, tiny_brain: BrainSt
     for folder, words in (
         (notes.parent, r"holds other files \(notes\.txt\)"),
         (notes, "is a file"),
-        (store, "lies within the store"),
+        (store, "is a store"),
         (store / "genes" / "run", "lies within the store"),
         (Path("/proc/run"), "cannot be made"),
     ):
@@ -165,6 +165,9 @@ def test_the_folder_of_a_run_stands_for_its_weights(tmp_path: Path, tiny_brain: 
     values = {"verb": "simulate", "brain": tiny_brain.path, "checkpoint": "run"}
     found = build_spec({**values, "checkpoint": str(out)}, "The test")
     assert found.checkpoint == out / "last.safetensors"
+    assert build_spec({"verb": "info", "path": str(out)}, "The test").path == str(
+        out / "last.safetensors"
+    )
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, tiny_brain: BrainStore) -> None:

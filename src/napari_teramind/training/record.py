@@ -79,9 +79,9 @@ def check_new(folder: Path) -> None:
         raise UserError(f"{folder} is a file; choose a new or empty folder for the run.")
     for place in (folder, *folder.absolute().parents):
         if any((place / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):
+            what = "is a store" if place == folder else f"lies within the store {place}"
             raise UserError(
-                f"{folder} lies within the store {place}, which it would spoil; choose a new or "
-                "empty folder for the run."
+                f"{folder} {what}, which a run would spoil; choose a new or empty folder for it."
             )
     if folder.is_dir():
         others = sorted({entry.name for entry in folder.iterdir()} - {LOCK, STOP, JOBS})

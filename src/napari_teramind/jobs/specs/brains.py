@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from napari_teramind.jobs.specs.base import JobPath, Location, Spec, atlas_from_base
-from napari_teramind.model.packaged import PACKAGED, packaged_path
+from napari_teramind.model.packaged import PACKAGED, checkpoint_path, packaged_path
 
 
 def _packaged(location: Any) -> Any:
     """Let ``packaged`` stand for the network that comes with the package."""
     path = packaged_path() if location == PACKAGED else None
     return location if path is None else str(path)
+
+
+def _run_weights(location: str) -> str:
+    """Let the folder of a training run stand for its weights."""
+    return location if "://" in location else str(checkpoint_path(Path(location)))
 
 
 Fraction = Annotated[float, Field(ge=0, le=100)]
@@ -144,7 +150,7 @@ class InfoSpec(Spec):
     """What a brain or a checkpoint holds."""
 
     verb: Literal["info"] = "info"
-    path: Annotated[Location, BeforeValidator(_packaged)]
+    path: Annotated[Location, BeforeValidator(_packaged), AfterValidator(_run_weights)]
 
 
 class ListCheckpointsSpec(Spec):
