@@ -11,7 +11,7 @@ from typer import Argument, Option
 from napari_teramind.cli.app import app
 from napari_teramind.cli.options import ROI, Device, Json, Panel, Seed, examples, numbers, run_spec
 from napari_teramind.model.config import KernelsWish
-from napari_teramind.training.record import job_of
+from napari_teramind.training.record import stored_job
 
 WHERE = ("brains", "validation", "exclude")
 """Fields of a job that say what is learned from."""
@@ -137,7 +137,7 @@ def train(
     given.pop("json", None)
     if exclude is not None:
         given["exclude"] = numbers("--exclude", exclude, ROI)
-    stored = job_of(out) if resume else {}
+    stored = stored_job(out) if resume else {}
     if "preset" in given:  # which counts more than what an earlier one has set
         stored = {name: stored[name] for name in (*WHERE, "genes") if name in stored}
     if not brains and not stored:

@@ -94,10 +94,10 @@ def check_new(folder: Path) -> None:
 
 def read_record(folder: Path) -> RunRecord | None:
     """Read what a folder says of its run; None if it holds none."""
-    config = _read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     if config is None:
         return None
-    status = _read_json(folder / STATUS) or {}
+    status = read_json(folder / STATUS) or {}
     state = status.get("state", "stopped")
     if state == "running" and not is_alive(status):
         state = "died"
@@ -112,9 +112,9 @@ def read_record(folder: Path) -> RunRecord | None:
     )
 
 
-def job_of(folder: Path) -> dict[str, Any]:
+def stored_job(folder: Path) -> dict[str, Any]:
     """Return the fields of the job that a run was started with; none if it does not say."""
-    job = (_read_json(folder / CONFIG) or {}).get("job")
+    job = (read_json(folder / CONFIG) or {}).get("job")
     return dict(job) if isinstance(job, dict) else {}
 
 
@@ -172,7 +172,8 @@ def read_samples(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None if there is none, or a half of one."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

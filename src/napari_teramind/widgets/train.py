@@ -163,7 +163,9 @@ class TrainWidget(Panel):
         if typed:
             folder = Path(typed).expanduser()
             if (folder / CONFIG).exists():
-                return f"{typed} holds a run already: choose another, or open that run above."
+                return (
+                    f"{typed} holds a run already: choose another folder, or open that run above."
+                )
             try:
                 check_new(folder)
             except (UserError, OSError) as error:

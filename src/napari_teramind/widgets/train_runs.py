@@ -13,7 +13,15 @@ from napari_teramind.errors import UserError
 from napari_teramind.jobs import TrainSpec, build_spec
 from napari_teramind.jobs.detached import kill, outcome, process_of, start_detached
 from napari_teramind.jobs.process import JobProcess
-from napari_teramind.training.record import CONFIG, JOBS, STATUS, STOP, read_record
+from napari_teramind.training.record import (
+    CONFIG,
+    JOBS,
+    STATUS,
+    STOP,
+    read_json,
+    read_record,
+    stored_job,
+)
 from napari_teramind.widgets import settings
 from napari_teramind.widgets.train_watch import last_job
 
@@ -112,17 +120,11 @@ def job_of(folder: Path) -> dict[str, Any]:
     UserError
         If the run does not say.
     """
-    job: dict[str, Any] = {}
-    started = last_job(folder)
-    sources = [folder / CONFIG, *([started / "job.json"] if started else [])]
-    for path in sources:
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        job = values if path.name != CONFIG else values.get("job", {})
-        if job:
-            return {**job, "out": str(folder)}
+    job, started = stored_job(folder), last_job(folder)
+    if not job and started is not None:  # it did not come to say it itself
+        job = read_json(started / "job.json") or {}
+    if job:
+        return {**job, "out": str(folder)}
     raise UserError(
         f"The run in {folder} does not say how it was started: resume it with 'teramind train "
         "--resume'."
