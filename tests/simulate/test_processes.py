@@ -147,9 +147,10 @@ def test_twenty_kills(tmp_path: Path, make_network: Callable[..., TeraMind]) -> 
     network.gene_names = made.gene_names[:5]
     path = tmp_path / "network.safetensors"
     save_model(network, path, {})
-    plain = simulate_command(brains[0], path, "--where", "tissue")
+    many = ("--where", "tissue", "--steps", "4")  # a run that is still at work after twenty kills
+    plain = simulate_command(brains[0], path, *many)
     subprocess.run(plain, env=environment(), check=True)
-    command = simulate_command(brains[1], path, "--where", "tissue")
+    command = simulate_command(brains[1], path, *many)
     rng = random.Random(0)
     ledger, moments = ledger_of(brains[1]), []
     for _ in range(20):
@@ -158,7 +159,7 @@ def test_twenty_kills(tmp_path: Path, make_network: Callable[..., TeraMind]) -> 
         process = subprocess.Popen(command, env=environment(), text=True)
         wait_until(lambda goal=before + more: recorded(ledger) >= goal, process)
         # With none to wait for, it dies while it starts, or reads back what there is.
-        time.sleep(rng.uniform(0, 0.5 if more else 8))
+        time.sleep(rng.uniform(0, 0.5 if more else 4))
         assert process.poll() is None, "the run ended too early"
         process.kill()
         process.wait()
