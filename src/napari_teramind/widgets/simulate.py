@@ -176,7 +176,7 @@ class SimulateWidget(Panel):
         if plain_name(values) not in taken_names(brain):
             return ""
         return (
-            f".\nThis brain has this region with seed {values['seed']} already: with the same "
+            f"\nThis brain has this region with seed {values['seed']} already: with the same "
             "settings it would be the same image."
         )
 
